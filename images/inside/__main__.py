@@ -1,0 +1,121 @@
+"""The image's entrypoint: serve | smoke-test | bench | info | health."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ARTIFACT = Path("/artifact")
+USAGE = 64
+"""EX_USAGE of sysexits.h: none of the contract's codes, which speak of the artifact."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(argv)
+    code: int = options.command(options)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from images.inside import settings
+
+    root = argparse.ArgumentParser(prog="modelyard-image", description="One verified model, ready to serve.")
+    root.add_argument("--artifact", type=Path, default=ARTIFACT, help=argparse.SUPPRESS)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve", help="check files, hardware and reference, then serve HTTP on port 8080 (the default)"
+    )
+    settings.add_arguments(serve)
+    serve.set_defaults(command=_serve)
+    smoke = commands.add_parser(
+        "smoke-test", help="prove the artifact: exit 0 pass, 1 outputs differ, 2 cannot run here, 3 damaged"
+    )
+    smoke.set_defaults(command=_smoke)
+    bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
+    bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
+    bench.add_argument(
+        "--lengths", type=int, nargs="+", default=[16, 128], metavar="TOKENS", help="input lengths (default 16 128)"
+    )
+    bench.add_argument(
+        "--clients", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="concurrent clients (default 1 4 16)"
+    )
+    bench.set_defaults(command=_bench)
+    info = commands.add_parser("info", help="say what is in the image")
+    info.set_defaults(command=_info)
+    for command in (smoke, bench, info):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    health = commands.add_parser("health", help="ask the running server whether it is ready: exit 0 or 1")
+    health.set_defaults(command=_health)
+    return root
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from images.inside import server, settings, smoke
+    from images.inside.contract import ArtifactError, Exit, read_manifest
+
+    try:
+        chosen = settings.from_args(options, os.environ)
+        manifest = read_manifest(options.artifact)
+    except settings.SettingsError as error:
+        print(f"modelyard: {error}", file=sys.stderr)
+        return USAGE
+    except ArtifactError as error:
+        print(f"modelyard: the artifact is damaged: {error}", file=sys.stderr)
+        return Exit.DAMAGED
+    return server.serve(manifest, chosen, lambda: smoke.checked(options.artifact, manifest, chosen.threads))
+
+
+def _smoke(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from images.inside import report, smoke
+
+    result = smoke.run(options.artifact)
+    print(msgspec.json.encode(result).decode() if options.json else report.table(result))
+    return result.exit
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from images.inside import bench
+    from images.inside.contract import ArtifactError, Exit
+
+    try:
+        result = bench.run(options.artifact, options.seconds, options.lengths, options.clients)
+    except ArtifactError as error:
+        print(f"modelyard: {error}", file=sys.stderr)
+        return Exit.DAMAGED
+    print(json.dumps(bench.as_json(result)) if options.json else bench.table(result))
+    return Exit.PASS
+
+
+def _info(options: argparse.Namespace) -> int:
+    from images.inside import info
+    from images.inside.contract import ArtifactError, Exit
+
+    try:
+        facts = info.collect(options.artifact)
+    except ArtifactError as error:
+        print(f"modelyard: the artifact is damaged: {error}", file=sys.stderr)
+        return Exit.DAMAGED
+    print(json.dumps(facts) if options.json else info.table(facts))
+    return Exit.PASS
+
+
+def _health(options: argparse.Namespace) -> int:
+    import urllib.request
+
+    del options
+    port = os.environ.get("MODELYARD_PORT", "8080")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=4) as response:
+            return 0 if response.status == 200 else 1  # noqa: PLR2004
+    except OSError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The benchmark: this image's server under load from its own container, over HTTP on loopback.
+
+The server is a process of its own, so that its CPU time is its own and the clients' is not in it.
+"""
+
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from images.inside import tasks
+from images.inside.contract import ArtifactError, Manifest, Struct, read_manifest
+from images.inside.text import Tokenizer
+
+WORDS = "the quick brown fox jumps over a lazy dog while seven small boats sail past an old stone bridge "
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Single(Struct, kw_only=True):
+    """One request at a time, each with one input of `tokens` tokens. CPU time is the server's, user and system."""
+
+    tokens: int
+    requests: int
+    p50_ms: float
+    p95_ms: float
+    cpu_ms: float
+
+
+class Load(Struct, kw_only=True):
+    """Several clients at once, each sending one request after the other."""
+
+    clients: int
+    tokens: int
+    requests_per_second: float
+    p50_ms: float
+    p95_ms: float
+    cpu_ms: float
+
+
+class Benchmark(Struct, kw_only=True):
+    """What `bench` measured; `peak_rss_mib` is the server's highest resident memory in MiB."""
+
+    model: str
+    target: str
+    mode: str
+    threads: int
+    single: list[Single]
+    load: list[Load]
+    peak_rss_mib: float
+
+
+def run(artifact: Path, seconds: float, lengths: Sequence[int], clients: Sequence[int]) -> Benchmark:
+    """Measure the artifact's server. Raises `ArtifactError` when it does not come up."""
+    manifest = read_manifest(artifact)
+    sample = _Samples(artifact, manifest)
+    lengths = [min(length, manifest.max_length) for length in lengths]
+    with _server() as (process, port):
+        single = [_single(process, port, sample.body(length), length, seconds) for length in lengths]
+        load = [_load(process, port, sample.body(lengths[-1]), lengths[-1], count, seconds) for count in clients]
+        return Benchmark(
+            model=manifest.model.id,
+            target=manifest.target,
+            mode=manifest.mode,
+            threads=len(os.sched_getaffinity(0)),
+            single=single,
+            load=load,
+            peak_rss_mib=_status(process.pid, "VmHWM") / 1024,
+        )
+
+
+def table(result: Benchmark) -> str:
+    """The result for a person at a terminal."""
+    lines = [
+        f"{result.model}  {result.target}  {result.mode}  {result.threads} CPUs",
+        "",
+        f"  {'one client':<14}{'p50 ms':>10}{'p95 ms':>10}{'CPU ms/req':>12}",
+    ]
+    lines += [
+        f"  {f'{row.tokens} tokens':<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}"
+        for row in result.single
+    ]
+    lines += ["", f"  {'clients':<14}{'p50 ms':>10}{'p95 ms':>10}{'CPU ms/req':>12}{'req/s':>10}"]
+    lines += [
+        f"  {row.clients:<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}{row.requests_per_second:>10.1f}"
+        for row in result.load
+    ]
+    return "\n".join([*lines, "", f"  peak resident memory {result.peak_rss_mib:.0f} MiB"])
+
+
+class _Samples:
+    """Request bodies of a wanted length."""
+
+    def __init__(self, artifact: Path, manifest: Manifest) -> None:
+        self._manifest, self._task, self._tokenizer = (
+            manifest,
+            tasks.load(manifest.task),
+            Tokenizer.load(artifact, manifest),
+        )
+
+    def body(self, tokens: int) -> bytes:
+        """A payload whose input has about so many tokens: as many words as fit."""
+        words, low, high = WORDS.split() * (tokens // 8 + 2), 1, tokens
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._length(words[:middle]) <= tokens else (low, middle - 1)
+        return json.dumps(self._payload(" ".join(words[:low]))).encode()
+
+    def _length(self, words: Sequence[str]) -> int:
+        items = self._task.prepare(
+            self._payload(" ".join(words)), self._tokenizer, self._manifest.__replace__(max_length=1 << 20)
+        ).items
+        return max(len(item.ids) for item in items)
+
+    def _payload(self, text: str) -> dict[str, Any]:
+        if self._manifest.task == "question-answering":
+            return {"inputs": {"question": "What sails past?", "context": text}}
+        return {"inputs": f"{text} {self._manifest.mask_token}".strip()}
+
+
+@contextmanager
+def _server() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [sys.executable, "-m", "images.inside", "serve", "--host=127.0.0.1", f"--port={port}", "--log-level=error"]
+    process = subprocess.Popen(argv, env={name: value for name, value in os.environ.items() if "API_KEY" not in name})
+    try:
+        _wait(process, port)
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    while process.poll() is None:
+        try:
+            if _request(http.client.HTTPConnection("127.0.0.1", port), "GET", "/health") == http.HTTPStatus.OK:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise ArtifactError(f"the server ended with exit code {process.returncode} before it was ready")
+
+
+def _single(process: "subprocess.Popen[bytes]", port: int, body: bytes, tokens: int, seconds: float) -> Single:
+    times, cpu = _measure(process, port, body, 1, seconds)
+    return Single(
+        tokens=tokens,
+        requests=len(times),
+        p50_ms=statistics.median(times),
+        p95_ms=_p95(times),
+        cpu_ms=cpu * 1000 / len(times),
+    )
+
+
+def _load(
+    process: "subprocess.Popen[bytes]", port: int, body: bytes, tokens: int, clients: int, seconds: float
+) -> Load:
+    since = time.perf_counter()
+    times, cpu = _measure(process, port, body, clients, seconds)
+    return Load(
+        clients=clients,
+        tokens=tokens,
+        requests_per_second=len(times) / (time.perf_counter() - since),
+        p50_ms=statistics.median(times),
+        p95_ms=_p95(times),
+        cpu_ms=cpu * 1000 / len(times),
+    )
+
+
+def _measure(
+    process: "subprocess.Popen[bytes]", port: int, body: bytes, clients: int, seconds: float
+) -> tuple[list[float], float]:
+    times: list[float] = []
+    _client(port, body, time.perf_counter() + min(seconds, 0.5), [])
+    before, until = _cpu_seconds(process.pid), time.perf_counter() + seconds
+    workers = [threading.Thread(target=_client, args=(port, body, until, times)) for _ in range(clients)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return times, _cpu_seconds(process.pid) - before
+
+
+def _client(port: int, body: bytes, until: float, times: list[float]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    while time.perf_counter() < until:
+        since = time.perf_counter()
+        if _request(connection, "POST", "/predict", body) == http.HTTPStatus.OK:
+            times.append((time.perf_counter() - since) * 1000)
+
+
+def _request(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> int:
+    connection.request(method, path, body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+def _p95(times: Sequence[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1] if len(times) > 1 else times[0]
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _status(pid: int, key: str) -> int:
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(lines[key].split()[0])
+
+
+def as_json(result: Benchmark) -> Mapping[str, Any]:
+    """The result as JSON-ready values."""
+    import msgspec
+
+    built: Mapping[str, Any] = msgspec.to_builtins(result)
+    return built

@@ -1,0 +1,53 @@
+"""Sequences of unequal length to one padded batch, and its outputs back to sequences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from images.inside.contract import FloatArray, IntArray, Item, Manifest, Outputs, Runner
+
+
+def batch(items: Sequence[Item], manifest: Manifest) -> dict[str, IntArray]:
+    """Pad items to the longest of them.
+
+    Returns:
+        `input_ids`, `attention_mask` and `token_type_ids`, int64 of shape [len(items), longest].
+
+    """
+    shape = (len(items), max(len(item.ids) for item in items))
+    ids = np.full(shape, manifest.pad_token_id, np.int64)
+    mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, item in enumerate(items):
+        real = _real(len(item.ids), shape[1], manifest)
+        ids[row, real], mask[row, real], types[row, real] = item.ids, 1, item.type_ids
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def split(outputs: Outputs, items: Sequence[Item], manifest: Manifest) -> list[Outputs]:
+    """One mapping an item: the batch axis gone, and the padding too where an output has one row a token."""
+    longest = max(len(item.ids) for item in items)
+    return [
+        {name: _row(array[row], len(item.ids), longest, manifest) for name, array in outputs.items()}
+        for row, item in enumerate(items)
+    ]
+
+
+def predict(runner: Runner, items: Sequence[Item], manifest: Manifest) -> list[Outputs]:
+    """Run items as one batch; one mapping of outputs an item, in order."""
+    return split(runner.predict(batch(items, manifest)), items, manifest)
+
+
+def _real(length: int, longest: int, manifest: Manifest) -> slice:
+    return slice(longest - length, longest) if manifest.padding_side == "left" else slice(0, length)
+
+
+def _row(array: FloatArray, length: int, longest: int, manifest: Manifest) -> FloatArray:
+    if not per_token(array, longest, manifest):
+        return array
+    return array[_real(length, longest, manifest)]
+
+
+def per_token(array: FloatArray, longest: int, manifest: Manifest) -> bool:
+    """Whether an output row has one entry a token: by the task, since a label count may equal a length."""
+    by_text = manifest.embedding is not None or manifest.task == "text-classification"
+    return not by_text and array.ndim >= 1 and array.shape[0] == longest

@@ -1,0 +1,185 @@
+"""The gate: an artifact's results against the original's, and the figures against the bounds. Pure.
+
+A figure that is not a number counts as infinitely wrong. Bounds that say nothing about a task are an error, never a
+pass.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from images.inside.contract import ArtifactError, Bounds, Case, FloatArray, Outputs, Struct, Task
+
+CASES = "cases.json"
+OUTPUTS = "outputs.npz"
+ROWS = "rows"
+"""Array beside an item's outputs: the token positions that were kept of them, where not all were."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The original's results.
+
+    Attributes:
+        cases: the suite's inputs with the original's answers.
+        outputs: by case, one mapping an item of its raw outputs, float32 without padding.
+
+    """
+
+    cases: tuple[Case, ...]
+    outputs: Mapping[str, list[dict[str, Any]]]
+
+
+class Figures(Struct, kw_only=True):
+    """How far one case is from the original; a figure that the task does not have is None.
+
+    Attributes:
+        case: the input's name.
+        max_abs_diff: largest absolute difference of the raw outputs, on real tokens.
+        cosine: smallest cosine similarity of the embeddings.
+        agreement: share of equal best answers.
+
+    """
+
+    case: str
+    max_abs_diff: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+
+
+class Miss(Struct, kw_only=True):
+    """A figure past its bound."""
+
+    case: str
+    figure: str
+    value: float
+    bound: float
+
+    def __str__(self) -> str:
+        relation = "above" if self.figure == "max_abs_diff" else "below"
+        return f"input {self.case!r}: {self.figure} {self.value:.6g} is {relation} the bound {self.bound:g}"
+
+
+def load(folder: Path) -> Reference:
+    """Read a reference folder. Raises `ArtifactError` when it is damaged."""
+    try:
+        cases = msgspec.json.decode((folder / CASES).read_bytes(), type=tuple[Case, ...])
+        with np.load(folder / OUTPUTS, allow_pickle=False) as arrays:
+            outputs = {case.name: _items(case.name, arrays) for case in cases}
+    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"reference: {error}") from error
+    return Reference(cases=cases, outputs=outputs)
+
+
+def save(folder: Path, reference: Reference) -> None:
+    """Write a reference folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CASES).write_bytes(msgspec.json.format(msgspec.json.encode(reference.cases), indent=2))
+    arrays = {
+        f"{name}/{index}/{key}": array
+        for name, items in reference.outputs.items()
+        for index, item in enumerate(items)
+        for key, array in item.items()
+    }
+    np.savez_compressed(folder / OUTPUTS, **arrays)
+
+
+def figures(task: Task, case: Case, original: Sequence[Outputs], ours: Sequence[Outputs], answer: Any) -> Figures:
+    """Measure one case.
+
+    Args:
+        task: the task, which knows when two answers agree.
+        case: the input with the original's answer.
+        original: the original's outputs, one mapping an item.
+        ours: the artifact's, likewise.
+        answer: ours to the same payload.
+
+    """
+    pairs = _pairs(original, ours)
+    vectors = [pair for item in _pairs_of(original, ours, "sentence_embedding") for pair in item]
+    return Figures(
+        case=case.name,
+        max_abs_diff=max((_difference(one, other) for one, other in pairs), default=None),
+        cosine=min((_cosine(one, other) for one, other in vectors), default=None),
+        agreement=None if case.answer is None else task.agreement(answer, case.answer),
+    )
+
+
+def misses(measured: Sequence[Figures], bounds: Bounds) -> list[Miss]:
+    """Every figure past its bound. Raises `ValueError` when no bound holds any figure: that would prove nothing."""
+    held = [
+        Miss(case=entry.case, figure=name, value=value, bound=bound)
+        for entry in measured
+        for name in Bounds.__struct_fields__
+        if (bound := getattr(bounds, name)) is not None and (value := getattr(entry, name)) is not None
+    ]
+    if not held:
+        raise ValueError("no bound of this mode holds any figure of this task")
+    return [entry for entry in held if not _within(entry)]
+
+
+def worst(measured: Sequence[Figures]) -> dict[str, Figures]:
+    """The worst case by figure name, for the report."""
+    found = {}
+    for name in Bounds.__struct_fields__:
+        entries = [entry for entry in measured if getattr(entry, name) is not None]
+        sign = -1 if name == "max_abs_diff" else 1
+        if entries:
+            found[name] = min(entries, key=lambda entry: sign * getattr(entry, name))
+    return found
+
+
+def _within(entry: Miss) -> bool:
+    return entry.value <= entry.bound if entry.figure == "max_abs_diff" else entry.value >= entry.bound
+
+
+def _pairs(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[FloatArray, FloatArray]]:
+    if len(original) != len(ours):
+        return [(np.zeros(1, np.float32), np.full(1, np.inf, np.float32))]
+    return [
+        (array, _select(mine.get(name), theirs.get(ROWS)))
+        for theirs, mine in zip(original, ours, strict=True)
+        for name, array in theirs.items()
+        if name != ROWS
+    ]
+
+
+def _pairs_of(
+    original: Sequence[Outputs], ours: Sequence[Outputs], name: str
+) -> list[list[tuple[FloatArray, FloatArray]]]:
+    return [
+        [(theirs[name], _select(mine.get(name), None))]
+        for theirs, mine in zip(original, ours, strict=False)
+        if name in theirs
+    ]
+
+
+def _select(array: FloatArray | None, rows: Any) -> FloatArray:
+    if array is None:
+        return np.full(0, np.nan, np.float32)
+    return array if rows is None else array[rows]
+
+
+def _difference(one: FloatArray, other: FloatArray) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    largest = float(np.abs(one - other).max(initial=0.0))
+    return largest if np.isfinite(largest) else float("inf")
+
+
+def _cosine(one: FloatArray, other: FloatArray) -> float:
+    if one.shape != other.shape:
+        return -1.0
+    cosine = float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
+    return cosine if np.isfinite(cosine) else -1.0
+
+
+def _items(case: str, arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+    keys = [key.split("/") for key in arrays if key.startswith(f"{case}/")]
+    count = 1 + max((int(index) for _, index, _ in keys), default=-1)
+    return [
+        {name: arrays[f"{case}/{index}/{name}"] for _, found, name in keys if int(found) == index}
+        for index in range(count)
+    ]

@@ -1,0 +1,370 @@
+"""The contract between exporters, runners and the rest: the artifact's manifest, the batch, the protocols.
+
+Everything that is written to disk is a msgspec struct that refuses unknown fields, so a manifest of another version
+fails with the field's path and not somewhere later.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, dataclass_transform
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = 1
+"""Version of the manifest's and the reference's form; raised when a reader of the old one would go wrong."""
+MANIFEST = "manifest.json"
+REFERENCE = "reference"
+"""Folder in the artifact with the original model's answers: `cases.json` and `outputs.npz`."""
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+Outputs = Mapping[str, FloatArray]
+
+
+class Exit(IntEnum):
+    """Exit codes of the image's commands."""
+
+    PASS = 0
+    DIFFERS = 1
+    CANNOT_RUN = 2
+    DAMAGED = 3
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen record read from or written to JSON."""
+
+
+class ModelFacts(Struct, kw_only=True):
+    """Where the original model came from; enough to fetch it again.
+
+    Attributes:
+        id: the name it is served under, such as `sentence-transformers/all-MiniLM-L6-v2`.
+        source: `hub`, `folder` or `pypi`.
+        revision: the commit sha, the wheel's version, or empty for a folder.
+        digest: sha256 over the sorted `sha256  path` lines of its files, with `sha256:` in front.
+
+    """
+
+    id: str
+    source: str
+    revision: str
+    digest: str
+
+
+class FileDigest(Struct, kw_only=True):
+    """One file: path relative to its root with forward slashes, size in bytes, sha256 as hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Bounds(Struct, kw_only=True):
+    """What the gate holds a mode to; a figure that a task does not have is not held.
+
+    Attributes:
+        max_abs_diff: the largest allowed absolute difference of any raw output on real tokens.
+        cosine: the smallest allowed cosine similarity between an embedding and the original's.
+        agreement: the smallest allowed share of answers (top-1 label, span, token) equal to the original's.
+
+    """
+
+    max_abs_diff: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+
+
+class Embedding(Struct, kw_only=True):
+    """How a text becomes one vector. Pooling and normalisation are part of the exported graph.
+
+    Attributes:
+        dimension: the vector's length.
+        pooling: its name in sentence-transformers, for `info`.
+        normalized: whether vectors have length 1.
+        prompt: text put before every input, as the model's own default prompt says.
+
+    """
+
+    dimension: int
+    pooling: str
+    normalized: bool
+    prompt: str = ""
+
+
+class SourceJob(Struct, kw_only=True):
+    """What the reference step in the builder is told: which model, for which task.
+
+    Attributes:
+        max_length: cap on tokens; 0 for the model's own limit.
+        pooling: pooling for an encoder that states none: `mean`, `cls`, `max`, `lasttoken`; empty for its own.
+        suite: file name of the user's own inputs in the job folder, one JSON request a line; empty for none.
+
+    """
+
+    model: ModelFacts
+    task: str
+    pooling: str = ""
+    max_length: int = 0
+    suite: str = ""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+class ExportJob(Struct, kw_only=True):
+    """What the export step in the builder is told: what to make of the model, and what to hold it to."""
+
+    target: str
+    exporter: str
+    mode: str
+    bounds: Bounds
+
+
+class Manifest(Struct, kw_only=True):
+    """What the artifact is, and what it needs. `manifest.json` at the artifact's root.
+
+    Attributes:
+        task: such as `feature-extraction`.
+        mode: the quantisation mode; `none` is the exact export.
+        entry: the file that the runner loads.
+        recipe: how the exporter made the mode, where it had a choice.
+        max_length: the most tokens of one input, special tokens included.
+        pad_token_id: the id that fills a batch up; its attention mask is 0.
+        padding_side: `right` or `left`.
+        labels: class names by index, for classifiers.
+        mask_token: the token that fill-mask replaces.
+        cls_token: the tokenizer's class token, for question-answering (whose scores count it); empty for none.
+        unk_token: the tokenizer's unknown token, for token-classification; empty for none.
+        clean_up_spaces: the tokenizer's `clean_up_tokenization_spaces`, for texts that fill-mask decodes.
+        problem_type: `single_label_classification`, `multi_label_classification` or `regression`.
+        embedding: set when the artifact's output is one vector a text.
+        architecture: machine architecture the artifact was made for, as `platform.machine()` says it.
+        memory_bytes: memory below which serving is refused: measured at export.
+        packages: name -> version of the exporter's packages that decide the result.
+        files: every other file of the artifact.
+
+    """
+
+    schema: int = SCHEMA
+    target: str
+    task: str
+    exporter: str
+    mode: str
+    model: ModelFacts
+    entry: str
+    recipe: str = ""
+    max_length: int
+    pad_token_id: int
+    padding_side: str = "right"
+    labels: list[str] = []
+    mask_token: str = ""
+    cls_token: str = ""
+    unk_token: str = ""
+    clean_up_spaces: bool = False
+    problem_type: str = ""
+    embedding: Embedding | None = None
+    bounds: Bounds
+    architecture: str
+    memory_bytes: int
+    packages: dict[str, str]
+    files: list[FileDigest] = []
+
+
+class Source(Struct, kw_only=True):
+    """What the reference step found out about the original; the manifest repeats it."""
+
+    max_length: int
+    pad_token_id: int
+    padding_side: str
+    labels: list[str]
+    mask_token: str
+    cls_token: str = ""
+    unk_token: str = ""
+    clean_up_spaces: bool = False
+    problem_type: str
+    embedding: Embedding | None
+
+
+class Case(Struct, kw_only=True):
+    """One input of the suite with the original model's answer.
+
+    Attributes:
+        name: such as `unicode`, unique in the suite.
+        payload: the JSON body that `/predict` takes for the task.
+        answer: what the original's own pipeline answered, as `/predict` would say it.
+
+    """
+
+    name: str
+    payload: dict[str, Any]
+    answer: Any
+
+
+class Item(NamedTuple):
+    """One tokenised sequence, ready for a batch.
+
+    Attributes:
+        ids: token ids, special tokens included.
+        type_ids: 0 for the first segment, 1 for the second; as long as `ids`.
+
+    """
+
+    ids: tuple[int, ...]
+    type_ids: tuple[int, ...]
+
+
+class Runner(Protocol):
+    """An artifact loaded by its runtime. Calls come one at a time."""
+
+    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
+        """The artifact's outputs for one padded batch.
+
+        Args:
+            batch: `input_ids`, `attention_mask`, `token_type_ids`; int64 of shape [batch, sequence]. A runner
+                ignores those that its artifact does not take.
+
+        Returns:
+            Float32 arrays whose first axis is the batch; those with one row a token have the sequence second.
+
+        """
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """The runtime's name, version, threads and what else explains its speed."""
+        ...
+
+
+class LoadRunner(Protocol):
+    """`targets.<name>.run.load`."""
+
+    def __call__(self, artifact: Path, manifest: Manifest, threads: int) -> Runner:
+        """Load the artifact. Raises `ArtifactError` when a file is not what the manifest says."""
+        ...
+
+
+class Exporting(NamedTuple):
+    """What an exporter is given.
+
+    Attributes:
+        model: the original's folder.
+        out: the artifact's folder; the exporter writes its own files there.
+        work: what the reference step left: `source.json`, `tokenizer.json`, `reference/`.
+        source: which model, for which task.
+        job: what to make of it.
+
+    """
+
+    model: Path
+    out: Path
+    work: Path
+    source: SourceJob
+    job: ExportJob
+
+
+class Exported(NamedTuple):
+    """What an exporter made: the entry's file name, and how, in words, where the mode leaves a choice."""
+
+    entry: str
+    recipe: str = ""
+
+
+class Export(Protocol):
+    """`targets.<name>.export.export`."""
+
+    def __call__(self, given: Exporting) -> Exported:
+        """Write the artifact's own files."""
+        ...
+
+
+class ArtifactError(Exception):
+    """The artifact is damaged: a file is missing, changed or unreadable."""
+
+
+class OutputsDifferError(Exception):
+    """The artifact's outputs are not the original model's; the message names the input, the figure and the bound."""
+
+
+class CannotRunError(Exception):
+    """This machine cannot run the artifact; the message names what is missing."""
+
+
+class InputError(ValueError):
+    """A request's content is wrong in a way its sender can mend: HTTP 422."""
+
+
+class TooLongError(InputError):
+    """An input has more tokens than the model takes: HTTP 413."""
+
+    def __init__(self, got: int, limit: int) -> None:
+        super().__init__(f"the input has {got} tokens; this model takes at most {limit} (set truncate to cut it)")
+        self.got = got
+        self.limit = limit
+
+
+def read_manifest(artifact: Path) -> Manifest:
+    """The manifest of an artifact folder. Raises `ArtifactError` when it is missing or of another form."""
+    try:
+        return msgspec.json.decode((artifact / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"{MANIFEST}: {error}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a struct as indented JSON with sorted keys, so that equal values are equal files."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")
+
+
+class Prepared(NamedTuple):
+    """A request turned into sequences.
+
+    Attributes:
+        items: the sequences to run, in order.
+        state: what the task's `answer` needs again (offsets, parameters); nobody else looks into it.
+
+    """
+
+    items: list[Item]
+    state: Any
+
+
+class Task(Protocol):
+    """One task's requests and answers: `images.inside.tasks.load(name)`.
+
+    All methods are pure; the server, the smoke test and the gate share them. Payloads and answers are those of the
+    Hugging Face inference API (https://huggingface.co/docs/inference-providers/tasks), and the answers are what
+    `transformers.pipeline(task)` says.
+    """
+
+    name: str
+    payload_type: type[Struct]
+    """The JSON body of `/predict`, for the OpenAPI document and for checking a payload without a tokenizer."""
+
+    def suite(self, mask_token: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The fixed inputs of the gate: 8 pairs of (name, payload)."""
+        ...
+
+    def prepare(self, payload: Mapping[str, Any], tokenizer: Any, manifest: Manifest) -> Prepared:
+        """Validate and tokenise one request. Raises `InputError` (with the field's path) and `TooLongError`.
+
+        Args:
+            payload: the decoded JSON body.
+            tokenizer: an `images.inside.text.Tokenizer`.
+            manifest: the artifact's.
+
+        """
+        ...
+
+    def answer(self, prepared: Prepared, outputs: Sequence[Outputs], manifest: Manifest) -> Any:
+        """The JSON answer. `outputs` has one entry an item, without the batch axis, padding cut off."""
+        ...
+
+    def agreement(self, ours: Any, original: Any) -> float:
+        """Share, 0 to 1, of the best answers that are the same in two answers to one payload; scores do not count."""
+        ...
+
+    def score_difference(self, ours: Any, original: Any) -> float:
+        """The largest absolute difference of scores over the answers that agree; 0 when there is none."""
+        ...

@@ -1,0 +1,114 @@
+"""The export step in the builder: calls the target's exporter and seals the artifact with its manifest.
+
+The artifact folder: the exporter's own files, `tokenizer.json`, `reference/` and `manifest.json` with every digest.
+"""
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import platform
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from images.inside import original
+from images.inside.contract import (
+    MANIFEST,
+    REFERENCE,
+    Export,
+    Exported,
+    Exporting,
+    ExportJob,
+    FileDigest,
+    Manifest,
+    Source,
+    SourceJob,
+    write_json,
+)
+
+HEADROOM = 192 * 2**20
+"""Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export `--model` as the job in `--job` says, with the reference in `--work`, to `--out`."""
+    parser = argparse.ArgumentParser()
+    for option in ("--job", "--model", "--work", "--out"):
+        parser.add_argument(option, type=Path, required=True)
+    options = parser.parse_args(argv)
+    source_job = msgspec.json.decode((options.job / "source/source.json").read_bytes(), type=SourceJob)
+    job = msgspec.json.decode((options.job / "export/export.json").read_bytes(), type=ExportJob)
+    warnings.filterwarnings("ignore")
+    options.out.mkdir(parents=True)
+    given = Exporting(options.model, options.out, options.work, source_job, job)
+    seal(given, _export(given))
+
+
+def _export(given: Exporting) -> Exported:
+    export: Export = importlib.import_module(f"targets.{given.job.target.replace('-', '_')}.export").export
+    try:
+        return export(given)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        original.refuse(
+            f"{given.job.exporter} cannot export {given.source.model.id} for {given.source.task}: {first}",
+            "its architecture or task may be unknown to this exporter; try another target or --task",
+        )
+
+
+def manifest_of(given: Exporting, made: Exported) -> Manifest:
+    """The manifest of what is in the artifact's folder now."""
+    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    return Manifest(
+        target=given.job.target,
+        task=given.source.task,
+        exporter=given.job.exporter,
+        mode=given.job.mode,
+        model=given.source.model,
+        entry=made.entry,
+        recipe=made.recipe,
+        bounds=given.job.bounds,
+        architecture=platform.machine(),
+        memory_bytes=sum(file.stat().st_size for file in given.out.glob(f"{made.entry}*")) + HEADROOM,
+        packages=installed(),
+        files=digests(given.out),
+        **{name: getattr(source, name) for name in source.__struct_fields__},
+    )
+
+
+def seal(given: Exporting, made: Exported) -> None:
+    """Add tokenizer and reference, then write the manifest over everything."""
+    shutil.copy(given.work / "tokenizer.json", given.out)
+    shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
+    write_json(given.out / MANIFEST, manifest_of(given, made))
+    for path in given.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def digests(folder: Path) -> list[FileDigest]:
+    """Every file of an artifact but its manifest, by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return [
+        FileDigest(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=sha256(path))
+        for path in files
+    ]
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256 as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def installed() -> dict[str, str]:
+    """Every distribution of this environment and its version."""
+    found = {distribution.metadata["Name"]: distribution.version for distribution in importlib.metadata.distributions()}
+    return dict(sorted(found.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Hugging Face's inference payloads: `/predict` does the artifact's task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from images.inside.service import Service
+from images.inside.web import Api, ApiError, Json, Route, decode
+
+
+class ErrorMessage(msgspec.Struct):
+    """An error.
+
+    Attributes:
+        error: the reason, and what to do about it.
+
+    """
+
+    error: str
+
+
+def error_body(error: ApiError) -> ErrorMessage:
+    """An error in Hugging Face's shape."""
+    return ErrorMessage(error.message)
+
+
+API = Api("Hugging Face", "The model's task, with the payloads of its inference API.", error_body, ErrorMessage)
+
+
+class HuggingFace:
+    """The route and its handler."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """What is served."""
+        task, manifest = self._service.task, self._service.manifest
+        return [
+            Route(
+                method="POST",
+                path="/predict",
+                handle=self.predict,
+                api=API,
+                summary=f"Run the task {task.name}",
+                request=task.payload_type,
+                response=Any,
+                example=task.suite(manifest.mask_token)[0][1],
+                errors=(400, 401, 413, 422, 429, 503),
+            )
+        ]
+
+    async def predict(self, request: Request) -> Json:
+        """`POST /predict`."""
+        body = await self._service.body(request)
+        payload = decode(body, dict[str, Any])
+        self._service.check_count(_count(payload), "inputs")
+        task, manifest = self._service.task, self._service.manifest
+        prepared = await self._service.prepare(len(body), lambda tokenizer: task.prepare(payload, tokenizer, manifest))
+        outputs = await self._service.run(request, prepared.items)
+        return Json(task.answer(prepared, outputs, manifest))
+
+
+def _count(payload: Mapping[str, Any]) -> int:
+    inputs = payload.get("inputs")
+    return len(inputs) if isinstance(inputs, list) else 1

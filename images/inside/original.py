@@ -1,0 +1,139 @@
+"""The original model in PyTorch: how it is loaded, how long its inputs may be, whether it makes embeddings.
+
+Runs in the builder only. Everything heavy is imported inside functions.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from images.inside.contract import Embedding, SourceJob
+
+ERROR = "MODELYARD-ERROR"
+"""Starts the line by which a step in the builder tells the host what is wrong with a user's model."""
+NO_LIMIT = 1_000_000
+"""transformers says 1e30 for a tokenizer without a limit."""
+DEFAULT_LENGTH = 512
+"""For models with relative positions, which state no limit at all."""
+AUTO = {
+    "feature-extraction": "AutoModel",
+    "fill-mask": "AutoModelForMaskedLM",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+}
+
+
+def refuse(what: str, hint: str) -> NoReturn:
+    """End the step with an error that the host repeats in one readable line."""
+    print(f"{ERROR} {json.dumps({'what': what, 'hint': hint})}", file=sys.stderr, flush=True)
+    raise SystemExit(1)
+
+
+def embeds(model: Path, source: SourceJob) -> bool:
+    """Whether the model makes one vector a text: it says so, or the user does."""
+    return source.task == "feature-extraction" and bool(source.pooling or (model / "modules.json").exists())
+
+
+def sentence_model(model: Path, source: SourceJob) -> Any:
+    """The model as sentence-transformers loads it: with its pooling, normalisation and whatever else it states."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    if not source.pooling:
+        return SentenceTransformer(
+            str(model), device="cpu", trust_remote_code=source.trust_remote_code, model_kwargs={"dtype": "float32"}
+        ).eval()
+    tokens = Transformer(str(model), max_seq_length=source.max_length or None)
+    pooling = Pooling(tokens.get_word_embedding_dimension(), pooling_mode=source.pooling)
+    return SentenceTransformer(modules=[tokens, pooling, Normalize()], device="cpu").eval()
+
+
+def sentence_folder(model: Path, source: SourceJob, work: Path) -> Path:
+    """A folder that sentence-transformers can load: the model's own, or one with the pooling that the user named."""
+    if not source.pooling:
+        return model
+    sentence_model(model, source).save(str(work))
+    return work
+
+
+def transformer(model: Path, source: SourceJob) -> Any:
+    """The model as transformers loads it for the task, in float32 on the CPU."""
+    import transformers
+
+    factory = getattr(transformers, AUTO[source.task])
+    loaded, info = factory.from_pretrained(
+        model,
+        dtype="float32",
+        trust_remote_code=source.trust_remote_code,
+        use_safetensors=not source.allow_pickle or None,
+        output_loading_info=True,
+    )
+    _require_weights(info, source)
+    return loaded.eval()
+
+
+def tokenizer(model: Path, source: SourceJob) -> Any:
+    """The model's fast tokenizer; the image has no other."""
+    from transformers import AutoTokenizer
+
+    fast = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=source.trust_remote_code)
+    if not fast.is_fast:
+        refuse(
+            f"{source.model.id} has a {type(fast).__name__}, which exists in Python only",
+            "this target serves fast tokenizers: add a tokenizer.json to the model",
+        )
+    return fast
+
+
+def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:
+    """The most tokens of one input: the least of what tokenizer, positions, model and user say."""
+    stated = [fast.model_max_length, own, source.max_length, *_positions(network)]
+    limits = [int(limit) for limit in stated if limit and limit < NO_LIMIT]
+    return min(limits, default=DEFAULT_LENGTH)
+
+
+def embedding(sentence: Any, network: Any) -> Embedding:
+    """What the manifest says of an embedding model."""
+    names = [type(module).__name__ for module in sentence]
+    pooling = next((module for module in sentence if type(module).__name__ == "Pooling"), None)
+    prompt = (sentence.prompts or {}).get(sentence.default_prompt_name or "", "")
+    return Embedding(
+        dimension=int(sentence.get_sentence_embedding_dimension() or network.config.hidden_size),
+        pooling=_pooling_name(pooling) if pooling else "none",
+        normalized=names[-1] == "Normalize",
+        prompt=prompt,
+    )
+
+
+def _pooling_name(pooling: Any) -> str:
+    modes = pooling.pooling_mode
+    return modes if isinstance(modes, str) else "+".join(modes)
+
+
+def labels(config: Any) -> list[str]:
+    """Class names in the order of their index."""
+    return [str(config.id2label[index]) for index in range(len(config.id2label))]
+
+
+def _positions(network: Any) -> list[int]:
+    """Lengths of the tables of absolute positions; those with a padding row start counting behind it."""
+    import torch
+
+    tables = [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in network.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
+    ]
+    return tables or [getattr(network.config, "max_position_embeddings", 0) or 0]
+
+
+def _require_weights(info: dict[str, Any], source: SourceJob) -> None:
+    """A head that is missing from the checkpoint would be filled with random numbers, and pass every later check."""
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+    if missing:
+        refuse(
+            f"{source.model.id} has no weights for {source.task}: {', '.join(missing[:4])} would be random",
+            "name the task that the checkpoint was trained for with --task",
+        )

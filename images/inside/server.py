@@ -1,0 +1,221 @@
+"""The server: the APIs put together, its start behind the checks, its end after the last answer."""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import uvicorn
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from images.inside import huggingface, logs, openai
+from images.inside.contract import ArtifactError, CannotRunError, Exit, Manifest, Outputs, OutputsDifferError
+from images.inside.huggingface import HuggingFace
+from images.inside.loaded import Loaded
+from images.inside.logs import log
+from images.inside.openai import OpenAI
+from images.inside.openinference import OpenInference
+from images.inside.operations import Operations
+from images.inside.service import Service
+from images.inside.settings import Settings
+from images.inside.web import ApiError, Edge, Endpoint, Route, error_response
+
+Load = Callable[[], Loaded]
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers keep an idle connection, or they would send a request into one that is being closed."""
+
+
+def serve(manifest: Manifest, settings: Settings, load: Load) -> Exit:
+    """Serve until SIGTERM or SIGINT; the exit code.
+
+    Args:
+        manifest: the artifact's.
+        settings: the server's.
+        load: loads the model and checks it, on a thread while the port already answers; what it raises ends the server.
+
+    """
+    logs.configure(settings.log_level)
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        log(logging.ERROR, "cannot listen", host=settings.host, port=settings.port, reason=str(error))
+        return Exit.CANNOT_RUN
+    server = Server(Service(manifest, settings), load)
+    host, port = listening.getsockname()[:2]
+    log(logging.INFO, "listening", host=host, port=port, model=manifest.model.id)
+    server.run(sockets=[listening])
+    log(logging.INFO, "stopped", exit_code=server.exit)
+    return server.exit
+
+
+@contextmanager
+def running(manifest: Manifest, settings: Settings, load: Load) -> Iterator[str]:
+    """The server on a thread and a free port of the loopback, once it is ready: its URL."""
+    listening = listen("127.0.0.1", 0)
+    server = Server(Service(manifest, settings), load)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        server.settled.wait()
+        if server.failure:
+            raise server.failure
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` when the address is taken or is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
+    # Connections inherit it. asyncio sets it on sockets of its own making only, and without it an answer's second packet
+    # waits 40 ms for the acknowledgement of the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def routes(service: Service) -> list[Route]:
+    """All that is served. A more specific path comes before a less specific one."""
+    served = [
+        *(OpenAI(service).routes()),
+        *(HuggingFace(service).routes()),
+        *(OpenInference(service).routes()),
+    ]
+    return [*served, *Operations(service, served).routes()]
+
+
+def app(service: Service) -> ASGIApp:
+    """The ASGI application."""
+    key = service.settings.api_key
+    served = [StarletteRoute(route.path, Endpoint(route, key)) for route in routes(service)]
+    return Edge(Router(served, redirect_slashes=False, default=_Unmatched()), service.metrics)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which starts unready and ends politely.
+
+    Attributes:
+        settled: set when the model is ready, or has failed.
+        failure: what loading the model raised.
+
+    """
+
+    def __init__(self, service: Service, load: Load) -> None:
+        super().__init__(_config(service))
+        self.settled = threading.Event()
+        self.failure: BaseException | None = None
+        self._service, self._load = service, load
+        self._draining = False
+
+    @property
+    def exit(self) -> Exit:
+        """The process's exit code."""
+        match self.failure:
+            case None:
+                return Exit.PASS
+            case ArtifactError():
+                return Exit.DAMAGED
+            case OutputsDifferError():
+                return Exit.DIFFERS
+        return Exit.CANNOT_RUN
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end."""
+        # A daemon: a long check must not hold up a process that is told to end.
+        loading = threading.Thread(target=self._start, args=[asyncio.get_running_loop()], name="start", daemon=True)
+        loading.start()
+        try:
+            await super().serve(sockets)
+        finally:
+            self._service.end()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain on SIGTERM and SIGINT. uvicorn's own way raises the signal again at the end: no exit code 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say "not ready", then stop accepting; a second signal ends at once."""
+        del frame
+        asyncio.get_running_loop().call_soon_threadsafe(self._drain, signal.Signals(sig).name)
+
+    def _drain(self, name: str) -> None:
+        log(logging.INFO, "draining", signal=name)
+        self.force_exit = self._draining
+        self._draining = True
+        self._service.drain()
+        asyncio.get_running_loop().call_later(
+            0 if self.force_exit else self._service.settings.drain_seconds, self._stop
+        )
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Load and check the model; on a thread of its own."""
+        try:
+            model = self._load()
+            sample = self._service.probe(model)
+        except BaseException as error:  # noqa: BLE001  # the thread must say how it ended, whatever it was
+            _tell(loop, self._fail, error)
+        else:
+            _tell(loop, self._begin, model, sample)
+
+    def _begin(self, model: Loaded, sample: Outputs) -> None:
+        self._service.begin(model, sample)
+        log(logging.INFO, "ready", **model.runner.describe())
+        self.settled.set()
+
+    def _fail(self, error: BaseException) -> None:
+        expected = isinstance(error, ArtifactError | CannotRunError | OutputsDifferError)
+        fields = {"reason": str(error), "kind": type(error).__name__}
+        logs.logger.error("not ready", exc_info=None if expected else error, extra={"fields": fields})
+        self.failure = error
+        self.settled.set()
+        self._stop()
+
+
+class _Unmatched:
+    """What answers where no route is: 404, in the shape of the API that the path seems to mean."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        api = openai.API if path.startswith("/v1/") else huggingface.API
+        response = error_response(api, ApiError(404, f"there is no route {path}; /docs has them all", code="not_found"))
+        await response(scope, receive, send)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
+    with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        app(service),
+        # Measured: h11 costs 60 us CPU a request more than httptools; uvloop saves 15 us and weighs 14 MB.
+        http="httptools",
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=service.settings.grace_seconds,
+    )

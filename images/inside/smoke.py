@@ -1,0 +1,196 @@
+"""The smoke test: files, hardware, reference, HTTP, latency, in this order; the first failure decides the exit code."""
+
+import json
+import platform
+import statistics
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from images.inside import compare, gate, loaded, server, threads
+from images.inside.compare import Figures, Miss, Reference
+from images.inside.contract import (
+    REFERENCE,
+    ArtifactError,
+    Bounds,
+    CannotRunError,
+    Exit,
+    Manifest,
+    Outputs,
+    OutputsDifferError,
+    read_manifest,
+)
+from images.inside.export import digests
+from images.inside.loaded import Loaded
+from images.inside.report import Check, Latency, Report
+from images.inside.settings import Settings
+
+MIB = 2**20
+REPEATS = 40
+"""Requests behind a latency figure: few enough for a smoke test, enough for a 95th percentile."""
+EXITS: Mapping[type[Exception], Exit] = {
+    ArtifactError: Exit.DAMAGED,
+    CannotRunError: Exit.CANNOT_RUN,
+    OutputsDifferError: Exit.DIFFERS,
+}
+
+
+def check_files(artifact: Path, manifest: Manifest) -> str:
+    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ."""
+    stated = {file.path: file for file in manifest.files}
+    found = {file.path: file for file in digests(artifact)}
+    if missing := sorted(stated.keys() - found.keys()):
+        raise ArtifactError(f"missing: {', '.join(missing)}")
+    if changed := sorted(path for path, file in found.items() if stated.get(path) != file):
+        raise ArtifactError(f"not as the manifest's digests say: {', '.join(changed)}")
+    return f"{len(found)} files, {sum(file.size for file in found.values()) / MIB:.1f} MiB"
+
+
+def check_hardware(manifest: Manifest) -> str:
+    """This machine against what the artifact needs. Raises `CannotRunError` saying what is missing."""
+    if platform.machine() != manifest.architecture:
+        raise CannotRunError(f"the artifact is for {manifest.architecture}; this machine is {platform.machine()}")
+    memory = threads.memory_limit()
+    if memory < manifest.memory_bytes:
+        raise CannotRunError(
+            f"{manifest.memory_bytes / MIB:.0f} MiB of memory are needed; this container may use {memory / MIB:.0f} MiB"
+        )
+    return f"{manifest.architecture}, {threads.cpu_threads()} threads, {memory / MIB:.0f} MiB of memory"
+
+
+def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
+    """The same through the served API: `/predict`, and `/v1/embeddings` where the model makes embeddings."""
+    measured = []
+    for case in reference.cases:
+        answer = _post(f"{url}/predict", case.payload)
+        outputs = _vectors(model, url, case.payload) if model.manifest.embedding else []
+        original = reference.outputs[case.name] if outputs else []
+        measured.append(compare.figures(model.task, case, original, outputs, answer))
+    return measured
+
+
+def checked(artifact: Path, manifest: Manifest, wanted_threads: int) -> Loaded:
+    """What `serve` does before it says ready: files, hardware, reference. Raises as the checks do."""
+    check_files(artifact, manifest)
+    check_hardware(manifest)
+    model = loaded.load(artifact, wanted_threads or threads.cpu_threads())
+    _raise(compare.misses(gate.measure(model, compare.load(artifact / REFERENCE)), manifest.bounds))
+    return model
+
+
+def run(artifact: Path) -> Report:
+    """The whole smoke test."""
+    return _Smoke(artifact).run()
+
+
+@dataclass
+class _Smoke:
+    """Collects what the steps find; each step needs the one before."""
+
+    artifact: Path
+    checks: list[Check] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> Report:
+        try:
+            manifest = self._step("manifest", lambda: (read_manifest(self.artifact), ""))
+            self._step("files", lambda: (None, check_files(self.artifact, manifest)))
+            self._step("hardware", lambda: (None, check_hardware(manifest)))
+            model = self._step("load", self._load)
+            reference = self._step("reference", lambda: self._reference(model))
+            self._step("http", lambda: self._http(model, reference))
+        except tuple(EXITS) as error:
+            return self._report(EXITS[type(error)])
+        return self._report(Exit.PASS)
+
+    def _step(self, name: str, action: Callable[[], tuple[Any, str]]) -> Any:
+        since = time.perf_counter()
+        try:
+            value, detail = action()
+        except tuple(EXITS) as error:
+            self.checks.append(Check(name=name, passed=False, detail=str(error), seconds=time.perf_counter() - since))
+            raise
+        self.checks.append(Check(name=name, passed=True, detail=detail, seconds=time.perf_counter() - since))
+        self.found[name] = value
+        return value
+
+    def _load(self) -> tuple[Loaded, str]:
+        model = loaded.load(self.artifact, threads.cpu_threads())
+        self.found["runtime"] = model.runner.describe()
+        return model, " ".join(f"{key}={value}" for key, value in self.found["runtime"].items())
+
+    def _reference(self, model: Loaded) -> tuple[Reference, str]:
+        reference = compare.load(self.artifact / REFERENCE)
+        self.found["figures"] = gate.measure(model, reference)
+        self._held(self.found["figures"], model.manifest)
+        return reference, f"{len(reference.cases)} inputs reproduce the original"
+
+    def _http(self, model: Loaded, reference: Reference) -> tuple[None, str]:
+        settings = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
+        with server.running(model.manifest, settings, lambda: model) as url:
+            self.found["http_figures"] = check_http(model, reference, url)
+            self._held(self.found["http_figures"], model.manifest)
+            self.found["latency"] = measure_latency(model, reference.cases[0].payload, url)
+        latency = self.found["latency"]
+        return None, f"p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms for the first input"
+
+    def _held(self, measured: Sequence[Figures], manifest: Manifest) -> None:
+        misses = compare.misses(measured, manifest.bounds)
+        self.found["misses"] = [str(miss) for miss in misses]
+        _raise(misses)
+
+    def _report(self, code: Exit) -> Report:
+        manifest: Manifest | None = self.found.get("manifest")
+        about = (
+            {name: getattr(manifest, name) for name in ("target", "task", "mode", "bounds")} if manifest else _UNKNOWN
+        )
+        results = {
+            name: self.found[name]
+            for name in ("figures", "http_figures", "misses", "latency", "runtime")
+            if name in self.found
+        }
+        return Report(exit=code, model=manifest.model.id if manifest else "", checks=self.checks, **about, **results)
+
+
+_UNKNOWN = {"target": "", "task": "", "mode": "", "bounds": Bounds()}
+
+
+def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Latency:
+    """Wall time of one input, in process and over HTTP on loopback."""
+    runner = _milliseconds(lambda: model.ask(payload))
+    http = _milliseconds(lambda: _post(f"{url}/predict", payload))
+    return Latency(runner_p50_ms=runner[0], runner_p95_ms=runner[1], http_p50_ms=http[0], http_p95_ms=http[1])
+
+
+def _milliseconds(action: Callable[[], object]) -> tuple[float, float]:
+    times = []
+    for _ in range(REPEATS):
+        since = time.perf_counter()
+        action()
+        times.append((time.perf_counter() - since) * 1000)
+    return statistics.median(times), statistics.quantiles(times, n=20)[-1]
+
+
+def _raise(misses: Sequence[Miss]) -> None:
+    if misses:
+        raise OutputsDifferError("; ".join(str(miss) for miss in misses[:5]))
+
+
+def _vectors(model: Loaded, url: str, payload: Mapping[str, Any]) -> list[Outputs]:
+    body = {"model": model.manifest.model.id, "input": payload["inputs"], "truncate": True}
+    data = _post(f"{url}/v1/embeddings", body)["data"]
+    return [{"sentence_embedding": np.array(entry["embedding"], np.float32)} for entry in data]
+
+
+def _post(url: str, body: Mapping[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310 - loopback
+    try:
+        with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
+            return json.load(response)
+    except OSError as error:
+        raise OutputsDifferError(f"the served API failed: POST {url}: {error}") from error
