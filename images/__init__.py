@@ -1,0 +1,1 @@
+"""How an image is made: one module a step, joined by `build.py`."""

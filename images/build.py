@@ -1,0 +1,223 @@
+"""The straight line from a model to a verified image: the table of contents of this folder."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+
+from images import base, context, engine, model, plan, record, render, spec, verify, wheels
+from images.config import ROOT, Config
+from images.errors import BusyError, EngineError, ModelError
+from images.inside.original import ERROR
+from images.progress import Progress
+from images.record import Record
+
+STEP = re.compile(r"(?:#\d+ )?(?:\d+\.\d+ )?\[(?P<stage>[\w-]+) +\d+/\d+\] (?P<what>.+)|STEP \d+/\d+: (?P<podman>.+)")
+"""The line that starts a step: BuildKit's plain progress, or podman's."""
+MARKER = re.compile(rf"{ERROR} (\{{.*\}})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for."""
+
+    target: str
+    model: str
+    task: str = ""
+    options: plan.Options = field(default_factory=plan.Options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A named image.
+
+    Attributes:
+        record: what is known about it.
+        file: where that is written.
+        fresh: False when it was there already and nothing was built.
+
+    """
+
+    record: Record
+    file: Path
+    fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A decided build with the folders that it reads."""
+
+    job: plan.Plan
+    model: model.ModelRef
+    bases: tuple[base.Base, ...]
+
+
+def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
+    """Everything up to the decision: target, model, bases, plan. Changes nothing but caches."""
+    target = spec.load(request.target)
+    mode = plan.choose_mode(target, request.options.mode)[1]
+    for environment in (mode.exporter, "run"):
+        wheels.check_current(
+            target.lock_source(environment),
+            target.lock(environment),
+            python=config.bootstrap.python,
+            platform=target.platforms[0],
+            without=target.without(environment),
+        )
+    progress.step(f"resolving {request.model}")
+    found = model.resolve(
+        request.model,
+        cache=config.cache,
+        task=request.task or None,
+        tasks=target.tasks,
+        allow_pickle=request.options.allow_pickle,
+        trust_remote_code=request.options.trust_remote_code,
+        report=progress.detail,
+    )
+    bases, named = _bases(config, progress)
+    job = plan.make(
+        target,
+        found.facts,
+        found.task,
+        request.options,
+        dockerfile=render.dockerfile(target),
+        code=context.code(target.module),
+        locks={name: target.lock(name).read_bytes() for name in (mode.exporter, "run")},
+        bases=named,
+    )
+    return Prepared(job=job, model=found, bases=bases)
+
+
+def build(request: Request, config: Config, progress: Progress, dist: Path = ROOT / "dist") -> Built:
+    """One verified, named image. Raises an `ImageError` of the kind that went wrong, and leaves nothing half-made."""
+    prepared = prepare(request, config, progress)
+    job = prepared.job
+    with _alone(job.tag, config.cache):
+        machine = engine.require(config)
+        if (known := current(machine, job, dist)) is not None:
+            return Built(record=known, file=record.path(dist, job.tag), fresh=False)
+        for each in prepared.bases:
+            machine.load_base(each.tar, each.reference)
+        with _candidate(machine, prepared, config, progress) as image:
+            progress.step("measuring the image")
+            sizes = record.measure(machine, image, job.target)
+            progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
+            verdict = verify.run(machine, image)
+            if (error := verify.failure(verdict)) and not job.override:
+                raise error
+            facts = record.info(machine, image)
+            created = record.now()
+            labels = plan.labels(job, record.figures(verdict, sizes, job.override), created)
+            final = _named(machine, image, job, labels, config)
+        made = record.make(
+            job, machine, final, files=prepared.model.files, sizes=sizes, facts=facts, verdict=verdict, created=created
+        )
+        return Built(record=made, file=record.write(dist, made), fresh=True)
+
+
+def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None:
+    """The record of an image that this very plan made, when the engine still has it under its name."""
+    image, known = machine.image(job.tag), record.read(dist, job.tag)
+    same = image and known and image.id == known.image and image.labels.get(f"{plan.LABEL}.plan") == job.digest
+    return known if same else None
+
+
+def log_file(config: Config, tag: str) -> Path:
+    """Where the output of a build goes."""
+    return config.cache / "logs" / f"{record.slug(tag)}.log"
+
+
+def _bases(config: Config, progress: Progress) -> tuple[tuple[base.Base, ...], dict[str, tuple[str, str]]]:
+    """Bootstrapped bases and, of all, (reference, digest) by kind."""
+    given = {"builder": config.builder_base, "runtime": config.runtime_base}
+    named = {kind: (image, image.partition("@")[2]) for kind, image in given.items() if image}
+    if len(named) == len(given):
+        return (), named
+    bases = base.bootstrap(config, progress.step)
+    return bases, {each.kind: (each.reference, each.digest) for each in bases} | named
+
+
+@contextmanager
+def _alone(tag: str, cache: Path) -> Iterator[None]:
+    """Only one build of a tag at a time: the second would name its image over the first's."""
+    folder = cache / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / f"{record.slug(tag)}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BusyError(
+            f"another build of {tag} is under way", "wait for it, or give this one another --tag"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progress: Progress) -> Iterator[str]:
+    """The finished image without a name; gone at the end, unless a named one shares its layers."""
+    job = prepared.job
+    progress.step("fetching the locked wheels")
+    collected = {
+        name: wheels.collect(
+            job.target.lock(name),
+            config.cache,
+            python=config.bootstrap.python,
+            platform=job.target.platforms[0],
+            extra_index_url=config.extra_index_url,
+            report=progress.detail,
+        )
+        for name in (job.exporter, "run")
+    }
+    files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
+    with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
+        image = _build(machine, folder, job, config, progress)
+    try:
+        yield image
+    finally:
+        machine.remove(image)
+
+
+def _build(machine: engine.Engine, folder: Path, job: plan.Plan, config: Config, progress: Progress) -> str:
+    log = log_file(config, job.tag)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    progress.step(f"building {job.tag} with {machine}")
+    try:
+        with log.open("w") as file:
+            return machine.build(folder, args=job.args, labels={}, log=file, line=lambda text: _show(text, progress))
+    except EngineError as error:
+        raise _explained(error, log) from error
+
+
+def _explained(error: EngineError, log: Path) -> ModelError | EngineError:
+    """What a step in the builder said about the model, else the failing step's own output."""
+    if match := MARKER.search(log.read_text(errors="replace")):
+        told = json.loads(match[1])
+        return ModelError(told["what"], told["hint"])
+    return EngineError(error.what, error.hint or f"the whole output is in {log}")
+
+
+def _show(line: str, progress: Progress) -> None:
+    if match := STEP.match(line):
+        progress.detail(match["podman"] or f"{match['stage']}: {match['what']}")
+
+
+def _named(machine: engine.Engine, image: str, job: plan.Plan, labels: dict[str, str], config: Config) -> str:
+    """The verified file system under its name: the same layers, with what was measured as labels."""
+    before = machine.image(job.tag)
+    temporary = f"localhost/modelyard/candidate:{job.digest.removeprefix('sha256:')[:16]}"
+    machine.tag(image, temporary)
+    try:
+        final = machine.relabel(temporary, labels, config.cache)
+        machine.tag(final, job.tag)
+    finally:
+        machine.untag(temporary)
+    if before and before.id != final:
+        machine.discard(before.id)
+    return final

@@ -1,0 +1,83 @@
+"""A plan to a build folder: texts written, weights and wheels hard-linked, never copied on one file system."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from images.config import ROOT
+from images.plan import Plan
+
+
+def code(module: str, root: Path = ROOT) -> dict[str, bytes]:
+    """The in-image code and the target's own, by their path in the context."""
+    files = [
+        root / "images/__init__.py",
+        *sorted((root / "images/inside").rglob("*.py")),
+        *sorted((root / "targets" / module).glob("*.py")),
+    ]
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+
+
+@contextmanager
+def write(
+    plan: Plan, *, model: Mapping[str, Path], wheels: Mapping[str, Sequence[Path]], cache: Path
+) -> Iterator[Path]:
+    """The build folder; emptied at the end.
+
+    The path is the same from build to build of one target, because engines send only what changed since the
+    last context from the same path. Builds at the same time take the next free one.
+
+    Args:
+        plan: the build.
+        model: the model's files by their path in its folder.
+        wheels: the wheels of each locked environment.
+        cache: where the folder is made: the wheels' own file system.
+
+    Yields:
+        The folder, holding `Dockerfile`, `images/`, `targets/`, `job/`, `model/` and `wheels/`.
+
+    """
+    with _free_folder(cache / "builds", plan.target.module) as folder:
+        try:
+            for path, text in plan.texts.items():
+                _write(folder / path, text)
+            for path, source in model.items():
+                _link(source, folder / "model" / path)
+            for environment, paths in wheels.items():
+                for wheel in paths:
+                    _link(wheel, folder / "wheels" / environment / wheel.name)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _free_folder(builds: Path, name: str) -> Iterator[Path]:
+    builds.mkdir(parents=True, exist_ok=True)
+    for slot in range(1000):
+        try:
+            with filelock.FileLock(builds / f"{name}-{slot}.lock", timeout=0):
+                shutil.rmtree(builds / f"{name}-{slot}", ignore_errors=True)
+                (builds / f"{name}-{slot}").mkdir()
+                yield builds / f"{name}-{slot}"
+                return
+        except filelock.Timeout:
+            continue
+
+
+def _write(path: Path, text: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text)
+    path.chmod(0o644)
+
+
+def _link(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), path)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, path)

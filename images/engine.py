@@ -1,0 +1,411 @@
+"""The container engine: the only module that runs one. Docker and Podman take the same arguments here."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from images.config import Config
+from images.errors import DiskFullError, EngineError
+
+FIRST_CLIENT_WITHOUT_BUILDER = 23
+"""Docker clients from this version on build with the buildx plugin only; older ones carry BuildKit's client."""
+HARDENED = ("--read-only", "--user=12345", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+"""Flags under which every image must work: no writable root, no root user, no capability."""
+SOCKET_LIMIT = 100
+"""Longest path of a unix socket that is safe: the kernel's limit is 108 bytes."""
+DEAD = re.compile(
+    r"cannot connect to the docker daemon|error reading from server|connection (refused|reset)|"
+    r"transport is closing|is the docker daemon running",
+    re.IGNORECASE,
+)
+FULL = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
+
+Line = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What the engine says of one image.
+
+    Attributes:
+        id: `sha256:...` of its configuration.
+        size: uncompressed bytes of all layers.
+        layers: diff ids, first the base's.
+        labels: its labels.
+
+    """
+
+    id: str
+    size: int
+    layers: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A running container: its id and the address of its port 8080 on this machine."""
+
+    container: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A reachable engine that can build.
+
+    Attributes:
+        program: path of `docker` or `podman`.
+        version: the client's version.
+        environment: what its processes get on top of this process's environment.
+
+    """
+
+    program: str
+    version: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        host = self.environment.get("DOCKER_HOST", "")
+        return f"{Path(self.program).name} {self.version}" + (f" at {host}" if host else "")
+
+    def image(self, reference: str) -> ImageFacts | None:
+        """The image of that name or id, or None."""
+        done = self._call("image", "inspect", reference)
+        if done.returncode:
+            self._raise_if_dead(done)
+            return None
+        facts = json.loads(done.stdout)[0]
+        return ImageFacts(
+            id=_digest(facts["Id"]),
+            size=facts["Size"],
+            layers=tuple(facts["RootFS"]["Layers"]),
+            labels=facts["Config"].get("Labels") or {},
+        )
+
+    def load_base(self, tar: Path, reference: str) -> None:
+        """Make an image of one root file system, unless it is there already."""
+        if self.image(reference) is None:
+            self._succeed("import", str(tar), reference)
+
+    def build(
+        self,
+        folder: Path,
+        *,
+        args: Mapping[str, str],
+        labels: Mapping[str, str],
+        log: IO[str],
+        line: Line,
+        dockerfile: Path | None = None,
+    ) -> str:
+        """Build a folder with no network and return the image's id; nothing is tagged.
+
+        Args:
+            folder: the build context.
+            args: build arguments.
+            labels: labels of the finished image.
+            log: where every line of output goes.
+            line: called with every line, for progress.
+            dockerfile: another file than the folder's `Dockerfile`.
+
+        Raises:
+            EngineError: a step failed (with the log's tail) or the engine died; DiskFullError: the disk is full.
+
+        """
+        iidfile = folder.parent / f"{folder.name}.iid"
+        argv = build_command(folder, iidfile, args=args, labels=labels, dockerfile=dockerfile)
+        try:
+            self._stream(argv, log, line)
+            return _digest(iidfile.read_text().strip())
+        finally:
+            iidfile.unlink(missing_ok=True)
+
+    def tag(self, image: str, reference: str) -> None:
+        """Give an image a name; the name moves if another image had it."""
+        self._succeed("tag", image, reference)
+
+    def remove(self, image: str) -> None:
+        """Remove an image that no container needs, whatever its names, if it is there."""
+        self._call("rmi", "--force", image)
+
+    def untag(self, reference: str) -> None:
+        """Take a name away; the image stays while it has another."""
+        self._call("rmi", reference)
+
+    def discard(self, image: str) -> None:
+        """Remove an image by its id unless it has a name or a container."""
+        self._call("rmi", image)
+
+    def relabel(self, reference: str, labels: Mapping[str, str], work: Path) -> str:
+        """The id of an image with the same layers and more labels; the new one has no name."""
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            dockerfile = Path(folder) / "context" / "Dockerfile"
+            dockerfile.parent.mkdir()
+            dockerfile.write_text(f"FROM {reference}\n")
+            return self.build(dockerfile.parent, args={}, labels=labels, log=io.StringIO(), line=lambda _: None)
+
+    def run(
+        self, image: str, *command: str, flags: Sequence[str] = (), timeout: float = 600
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command in a new container and wait; the container is removed whatever happens."""
+        name = f"modelyard-{uuid.uuid4().hex[:12]}"
+        try:
+            return self._call("run", "--rm", f"--name={name}", *flags, image, *command, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"`{' '.join(command)}` in {image} took longer than {timeout:.0f} s", "is the machine overloaded?"
+            ) from error
+        finally:
+            self._call("rm", "--force", name)
+
+    def foreground(self, image: str, port: int) -> int:
+        """Serve an image on this terminal until it ends; its exit code."""
+        argv = [self.program, "run", "--rm", "--init", f"--publish=127.0.0.1:{port}:8080", image]
+        return subprocess.run(argv, check=False, env=self._environment()).returncode
+
+    @contextmanager
+    def serve(self, image: str, *command: str, flags: Sequence[str] = ()) -> Iterator[Served]:
+        """A running container with its port published on loopback; removed at the end."""
+        name = f"modelyard-{uuid.uuid4().hex[:12]}"
+        try:
+            self._succeed("run", "--detach", f"--name={name}", "--publish=127.0.0.1::8080", *flags, image, *command)
+            yield Served(container=name, url=f"http://{self._port(name)}")
+        finally:
+            self._call("rm", "--force", name)
+
+    def logs(self, container: str) -> str:
+        """Both output streams of a container."""
+        done = self._call("logs", container)
+        return done.stdout + done.stderr
+
+    def stop(self, container: str, grace: int = 30) -> int:
+        """SIGTERM, then SIGKILL after `grace` seconds; the container's exit code."""
+        self._succeed("stop", f"--time={grace}", container)
+        return int(self._succeed("inspect", "--format={{.State.ExitCode}}", container).strip())
+
+    def kill(self, container: str, signal: str) -> None:
+        """Send a signal to a container's first process."""
+        self._succeed("kill", f"--signal={signal}", container)
+
+    @contextmanager
+    def files(self, image: str) -> Iterator[tarfile.TarFile]:
+        """The root file system of an image as a stream of tar members."""
+        container = self._succeed("create", image).strip()
+        process = subprocess.Popen([self.program, "export", container], stdout=subprocess.PIPE, env=self._environment())
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+                yield tar
+        finally:
+            process.kill()
+            process.communicate()
+            self._call("rm", "--force", container)
+
+    def prune(self) -> None:
+        """Remove images that have no name and the whole build cache."""
+        self._call("image", "prune", "--force")
+        self._call("builder", "prune", "--all", "--force")
+
+    def images(self, label: str) -> list[str]:
+        """The references of all images that carry a label."""
+        listing = self._succeed("images", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}}")
+        return sorted(line for line in listing.splitlines() if "<none>" not in line)
+
+    def _port(self, container: str) -> str:
+        return self._succeed("port", container, "8080/tcp").strip().splitlines()[0]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment, "DOCKER_BUILDKIT": "1"}
+
+    def _call(self, *argv: str, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [self.program, *argv], check=False, text=True, capture_output=True, timeout=timeout, env=self._environment()
+        )
+
+    def _succeed(self, *argv: str) -> str:
+        done = self._call(*argv)
+        if done.returncode:
+            self._raise_if_dead(done)
+            raise failure(f"`{Path(self.program).name} {argv[0]}` failed", done.stderr)
+        return done.stdout
+
+    def _raise_if_dead(self, done: "subprocess.CompletedProcess[str]") -> None:
+        if DEAD.search(done.stderr):
+            raise failure("", done.stderr)
+
+    def _stream(self, argv: Sequence[str], log: IO[str], line: Line) -> None:
+        with subprocess.Popen(
+            [self.program, *argv],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment(),
+            errors="replace",
+        ) as process:
+            tail: list[str] = []
+            try:
+                for text in process.stdout or ():
+                    log.write(text)
+                    line(text.rstrip())
+                    tail = [*tail[-199:], text]
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            raise failure("a build step failed", "".join(tail))
+
+
+def build_command(
+    folder: Path, iidfile: Path, *, args: Mapping[str, str], labels: Mapping[str, str], dockerfile: Path | None = None
+) -> list[str]:
+    """The one argv that docker with BuildKit, buildx, podman and buildah all take."""
+    return [
+        "build",
+        "--network=none",
+        f"--file={dockerfile or folder / 'Dockerfile'}",
+        f"--iidfile={iidfile}",
+        *(f"--build-arg={key}={value}" for key, value in sorted(args.items())),
+        *(f"--label={key}={value}" for key, value in sorted(labels.items())),
+        str(folder),
+    ]
+
+
+def failure(what: str, output: str) -> EngineError | DiskFullError:
+    """The error that an engine's output stands for."""
+    if FULL.search(output):
+        return DiskFullError(
+            "the disk is full: the container engine could not write",
+            "free space, or run `invoke clean` to remove what earlier builds cached",
+        )
+    if DEAD.search(output) and "exit code" not in output:
+        return EngineError("the container engine stopped answering", "run `invoke setup`, then the same command again")
+    tail = "\n".join(output.strip().splitlines()[-25:])
+    return EngineError(f"{what}; the end of its output:\n{tail}")
+
+
+def find(config: Config, environment: Mapping[str, str] = os.environ) -> Engine | None:
+    """The first engine that answers and can build: docker before podman, the user's own before ours."""
+    hosts: list[dict[str, str]] = [{}]
+    if socket(config).exists() and "DOCKER_HOST" not in environment:
+        hosts.append({"DOCKER_HOST": f"unix://{socket(config)}"})
+    for extra in hosts:
+        for program in programs(environment.get("PATH", "")):
+            if engine := _probe(program, extra):
+                return engine
+    return None
+
+
+def require(config: Config) -> Engine:
+    """The engine. Raises `EngineError` when none answers."""
+    if engine := find(config):
+        return engine
+    found = ", ".join(programs(os.environ.get("PATH", ""))) or "neither docker nor podman is on PATH"
+    raise EngineError(
+        f"no container engine that can build answers ({found})",
+        "run `invoke setup`: it starts one, or says what to install",
+    )
+
+
+def programs(path: str) -> list[str]:
+    """Every docker on PATH in order, then every podman: an early docker may be a client that cannot build."""
+    folders = [Path(entry) for entry in path.split(os.pathsep) if entry]
+    found = [folder / name for name in ("docker", "podman") for folder in folders if os.access(folder / name, os.X_OK)]
+    return list({program.resolve(): str(program) for program in reversed(found)}.values())[::-1]
+
+
+def socket(config: Config) -> Path:
+    """The socket of the daemon that we start, beside its data, or in /run where that path would be too long."""
+    here = config.cache / "engine" / "docker.sock"
+    return (
+        here
+        if len(str(here)) <= SOCKET_LIMIT
+        else Path("/run") / f"modelyard-{uuid.uuid5(uuid.NAMESPACE_URL, str(here)).hex[:8]}.sock"
+    )
+
+
+def start_daemon(config: Config) -> Engine:
+    """Start a dockerd of our own, with its own socket and data. Raises `EngineError` when it does not come up."""
+    home = config.cache / "engine"
+    home.mkdir(parents=True, exist_ok=True)
+    _daemon_pid(config)
+    with (home / "dockerd.log").open("a") as log:
+        process = subprocess.Popen(
+            daemon_command(config), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    for _ in range(300):
+        if (engine := find(config)) is not None:
+            return engine
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    tail = "\n".join((home / "dockerd.log").read_text().splitlines()[-8:])
+    raise EngineError(
+        f"dockerd did not come up; the end of {home / 'dockerd.log'}:\n{tail}",
+        "start a container engine by hand and run the command again",
+    )
+
+
+def stop_daemon(config: Config) -> bool:
+    """Stop the daemon that we started, by its process id; whether there was one."""
+    pid = _daemon_pid(config)
+    if pid is None:
+        return False
+    for signal, tries in ((15, 100), (9, 20)):
+        for attempt in range(tries):
+            try:
+                os.kill(pid, signal if attempt == 0 else 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.1)
+    return True
+
+
+def _daemon_pid(config: Config) -> int | None:
+    """The process of our own daemon. A pid file that outlived it may name another process by now: it is removed."""
+    pidfile = config.cache / "engine" / "docker.pid"
+    try:
+        pid = int(pidfile.read_text())
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd":
+            return pid
+    except (OSError, ValueError):
+        pass
+    pidfile.unlink(missing_ok=True)
+    return None
+
+
+def daemon_command(config: Config) -> list[str]:
+    """The dockerd argv: nothing of it is shared with another daemon's folders."""
+    home = config.cache / "engine"
+    return [
+        shutil.which("dockerd") or "/usr/sbin/dockerd",
+        f"--host=unix://{socket(config)}",
+        f"--data-root={home / 'data'}",
+        f"--exec-root={home / 'exec'}",
+        f"--pidfile={home / 'docker.pid'}",
+    ]
+
+
+def _probe(program: str, extra: Mapping[str, str]) -> Engine | None:
+    engine = Engine(program=program, version="", environment=dict(extra))
+    answer: Any = engine._call("version", "--format={{json .}}")  # noqa: SLF001 - the constructor's own probe
+    if answer.returncode:
+        return None
+    version = json.loads(answer.stdout)["Client"]["Version"]
+    needs_plugin = Path(program).name == "docker" and int(version.split(".")[0]) >= FIRST_CLIENT_WITHOUT_BUILDER
+    if needs_plugin and engine._call("buildx", "version").returncode:  # noqa: SLF001
+        return None
+    return Engine(program=program, version=version, environment=dict(extra))
+
+
+def _digest(identity: str) -> str:
+    return identity if identity.startswith("sha256:") else f"sha256:{identity}"

@@ -1,0 +1,189 @@
+"""A target, a model and the user's options to one frozen plan. Pure: no disk, no engine, no clock."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from images.errors import UsageError
+from images.inside.contract import SCHEMA, ExportJob, ModelFacts, SourceJob
+from images.spec import Mode, TargetSpec
+
+LABEL = "dev.modelyard"
+"""Prefix of our own labels."""
+REFERENCE = re.compile(
+    r"(?P<name>(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?"
+)
+"""An image reference with an optional tag, as the OCI distribution specification defines both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user said on the command line beyond target and model.
+
+    Attributes:
+        mode: quantisation mode; empty for the target's first.
+        tag: image reference; empty for one made of model and target.
+        suite: the user's own inputs, one JSON request a line.
+        override: the reason for which a failed gate is accepted; empty to hold the gate.
+
+    """
+
+    mode: str = ""
+    tag: str = ""
+    suite: bytes = b""
+    pooling: str = ""
+    max_length: int = 0
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    override: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One build, decided.
+
+    Attributes:
+        tag: the name that the image gets once it is verified.
+        args: the Dockerfile's build arguments.
+        texts: small files of the build context, by path.
+        digest: sha256 over everything that decides the image; equal plans make equal artifacts.
+
+    """
+
+    target: TargetSpec
+    model: ModelFacts
+    mode: str
+    exporter: str
+    task: str
+    tag: str
+    args: Mapping[str, str]
+    texts: Mapping[str, bytes]
+    digest: str
+    override: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+
+def make(
+    target: TargetSpec,
+    model: ModelFacts,
+    task: str,
+    options: Options,
+    *,
+    dockerfile: str,
+    code: Mapping[str, bytes],
+    locks: Mapping[str, bytes],
+    bases: Mapping[str, tuple[str, str]],
+) -> Plan:
+    """Decide a build.
+
+    Args:
+        target: what to build.
+        model: which model, pinned.
+        task: the task, already inferred or named.
+        options: the rest of the command line.
+        dockerfile: the rendered text.
+        code: the in-image code by its path in the context.
+        locks: lock file contents by environment name.
+        bases: `builder` and `runtime` to (local reference, digest).
+
+    Raises:
+        UsageError: the mode does not exist, or the tag is not an image reference.
+
+    """
+    name, mode = choose_mode(target, options.mode)
+    source = SourceJob(
+        model=model,
+        task=task,
+        pooling=options.pooling,
+        max_length=options.max_length,
+        suite="suite.jsonl" if options.suite else "",
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
+    export = ExportJob(target=target.name, exporter=mode.exporter, mode=name, bounds=mode.bounds)
+    texts = {
+        **code,
+        "Dockerfile": dockerfile.encode(),
+        "job/source/source.json": msgspec.json.encode(source),
+        "job/export/export.json": msgspec.json.encode(export),
+        **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
+        **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in (mode.exporter, "run")},
+    }
+    return Plan(
+        target=target,
+        model=model,
+        mode=name,
+        exporter=mode.exporter,
+        task=task,
+        tag=reference(options.tag) if options.tag else default_tag(target, model, name),
+        args={"BUILDER_BASE": bases["builder"][0], "RUNTIME_BASE": bases["runtime"][0], "EXPORTER": mode.exporter},
+        texts=texts,
+        override=options.override,
+        bases={kind: digest for kind, (_, digest) in bases.items()},
+        digest=_digest(texts, {kind: digest for kind, (_, digest) in bases.items()}),
+    )
+
+
+def choose_mode(target: TargetSpec, name: str) -> tuple[str, Mode]:
+    """The named quantisation mode, or the target's default. Raises `UsageError` listing the modes."""
+    name = name or next(iter(target.modes))
+    if name not in target.modes:
+        raise UsageError(
+            f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(target.modes)}"
+        )
+    return name, target.modes[name]
+
+
+def reference(text: str) -> str:
+    """A valid image reference with a tag. Raises `UsageError`."""
+    match = REFERENCE.fullmatch(text)
+    if not match:
+        raise UsageError(
+            f"--tag {text!r} is not an image reference", "it looks like registry.example/team/name:tag, in lower case"
+        )
+    return text if match["tag"] else f"{text}:latest"
+
+
+def default_tag(target: TargetSpec, model: ModelFacts, mode: str) -> str:
+    """`modelyard/<model>:<target>`, with the mode when it is not the exact one."""
+    slug = re.sub(r"[^a-z0-9]+", "-", model.id.rsplit("/", 1)[-1].lower()).strip("-")
+    suffix = "" if mode == "none" else f"-{mode}"
+    return f"modelyard/{slug or 'model'}:{target.name}{suffix}"
+
+
+def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, str]:
+    """The labels of the finished image: the OCI image specification's annotations, and ours.
+
+    Args:
+        plan: the build.
+        figures: what verification measured, by label name without prefix.
+        created: time of the build, RFC 3339.
+
+    """
+    return {
+        "org.opencontainers.image.title": f"{plan.model.id} on {plan.target.name}",
+        "org.opencontainers.image.description": f"{plan.task} ({plan.mode}), verified by Modelyard",
+        "org.opencontainers.image.created": created,
+        "org.opencontainers.image.version": plan.model.revision or plan.model.digest,
+        "org.opencontainers.image.base.name": plan.args["RUNTIME_BASE"],
+        "org.opencontainers.image.base.digest": plan.bases["runtime"],
+        f"{LABEL}.schema": str(SCHEMA),
+        f"{LABEL}.plan": plan.digest,
+        f"{LABEL}.target": plan.target.name,
+        f"{LABEL}.task": plan.task,
+        f"{LABEL}.mode": plan.mode,
+        f"{LABEL}.exporter": plan.exporter,
+        f"{LABEL}.model.id": plan.model.id,
+        f"{LABEL}.model.source": plan.model.source,
+        f"{LABEL}.model.revision": plan.model.revision,
+        f"{LABEL}.model.digest": plan.model.digest,
+        **{f"{LABEL}.{key}": value for key, value in figures.items()},
+    }
+
+
+def _digest(texts: Mapping[str, bytes], bases: Mapping[str, str]) -> str:
+    parts = {path: hashlib.sha256(text).hexdigest() for path, text in texts.items()} | dict(bases)
+    return f"sha256:{hashlib.sha256(msgspec.json.encode(parts, order='sorted')).hexdigest()}"

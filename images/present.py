@@ -1,0 +1,96 @@
+"""What the commands print for a person. Pure."""
+
+from collections.abc import Iterator
+
+from images.build import Built
+from images.engine import Engine
+from images.inside import compare
+from images.inside.contract import Bounds
+from images.plan import Plan
+from images.record import MIB, Record
+from images.spec import TargetSpec
+
+CURL = {
+    "feature-extraction": ("/v1/embeddings", '{"model": "%(model)s", "input": "Hello, world"}'),
+    "fill-mask": ("/predict", '{"inputs": "Paris is the capital of %(mask)s."}'),
+    "question-answering": ("/predict", '{"inputs": {"question": "Where is Paris?", "context": "Paris is in France."}}'),
+}
+"""Route and body of a first request by task; the rest of the tasks take plain text."""
+
+
+def targets(specs: list[TargetSpec]) -> str:
+    """One block a target."""
+    return "\n".join(
+        f"{spec.name}\n  {spec.summary}\n  tasks      {', '.join(spec.tasks)}\n  quantize   {', '.join(spec.modes)}\n"
+        f"  platforms  {', '.join(spec.platforms)}"
+        for spec in specs
+    )
+
+
+def built(result: Built, engine: Engine) -> str:
+    """What was built, how good it is, what to type next."""
+    return "\n".join([*_facts(result), "", "Next:", *(f"  {line}" for line in next_commands(result.record, engine))])
+
+
+def plan(job: Plan) -> str:
+    """What a build would do."""
+    return "\n".join(f"{name:<9} {value}" for name, value in plan_facts(job).items())
+
+
+def plan_facts(job: Plan) -> dict[str, str]:
+    """A plan's decisions by name."""
+    return {
+        "target": job.target.name,
+        "model": job.model.id,
+        "revision": job.model.revision,
+        "digest": job.model.digest,
+        "task": job.task,
+        "mode": job.mode,
+        "exporter": job.exporter,
+        "tag": job.tag,
+        "plan": job.digest,
+        **job.args,
+    }
+
+
+def next_commands(record: Record, engine: Engine) -> list[str]:
+    """Serve it, ask it, prove it."""
+    manifest = record.info.manifest
+    route, body = CURL.get(manifest.task, ("/predict", '{"inputs": "Hello, world"}'))
+    body = body % {"model": manifest.model.id, "mask": manifest.mask_token} if "%(" in body else body
+    docker = " ".join([*(f"{name}={value}" for name, value in engine.environment.items()), engine.program])
+    return [
+        f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
+        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d '{body}'",
+        f"{docker} run --rm {record.reference} smoke-test",
+    ]
+
+
+def _facts(result: Built) -> Iterator[str]:
+    record = result.record
+    sizes, model = record.sizes, record.info.manifest.model
+    yield f"{record.reference}" + ("" if result.fresh else "   (up to date: nothing was built)")
+    yield f"  image     {record.image}"
+    yield f"  model     {model.id} ({model.source}) {model.revision or model.digest}"
+    yield (
+        f"  size      {sizes.total / MIB:.1f} MiB: {sizes.without_artifact / MIB:.1f} MiB "
+        f"and the artifact's {sizes.artifact / MIB:.1f} MiB"
+    )
+    yield f"  gate      {len(record.verdict.figures)} inputs against the original: {gate(record)}"
+    if record.override:
+        yield f"  OVERRIDE  the gate FAILED and was accepted: {record.override.reason}"
+    if latency := record.verdict.latency:
+        yield f"  latency   p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms (first input, HTTP)"
+    yield f"  record    {result.file}"
+
+
+def gate(record: Record) -> str:
+    """The worst figures with their bounds."""
+    bounds: Bounds = record.verdict.bounds
+    words = []
+    for name, entry in compare.worst(record.verdict.figures).items():
+        bound = getattr(bounds, name)
+        words.append(
+            f"{name} {getattr(entry, name):.3g} ({entry.case}" + (f", bound {bound:g})" if bound is not None else ")")
+        )
+    return ", ".join(words)

@@ -1,0 +1,113 @@
+"""What a target is: its folder's facts as one frozen record."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from images.config import ROOT
+from images.errors import UsageError
+from images.inside.contract import Bounds
+
+FACTS = "target.toml"
+
+
+class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A quantisation mode: who makes it, and what the gate holds it to.
+
+    Attributes:
+        exporter: a lock `requirements.<exporter>.txt` and a build stage of that name.
+        bounds: the gate's numbers.
+
+    """
+
+    exporter: str
+    bounds: Bounds
+
+
+class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the runtime's wheels carry and the image does not.
+
+    Attributes:
+        without: packages that the runtime's wheels declare and never import; left out of the lock.
+        trim: globs below the installed packages' folder, deleted.
+
+    """
+
+    without: tuple[str, ...] = ()
+    trim: tuple[str, ...] = ()
+
+
+class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One target's facts.
+
+    Attributes:
+        name: as on the command line: the folder's name with hyphens.
+        folder: the target's folder.
+        summary: one line for `invoke targets`.
+        platforms: such as `linux/amd64`.
+        tasks: what its exporters and runner can do.
+        size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
+        deny: globs on absolute paths that must not be in the image.
+        modes: by name; the first is the default.
+        cpu_only: whether torch in its locks must be a `+cpu` wheel.
+
+    """
+
+    name: str
+    folder: Path
+    summary: str
+    platforms: tuple[str, ...]
+    tasks: tuple[str, ...]
+    size_budget_mib: int
+    deny: tuple[str, ...] = ()
+    modes: dict[str, Mode]
+    runtime: Runtime = Runtime()
+    cpu_only: bool = True
+
+    @property
+    def module(self) -> str:
+        """The folder's name, importable as `targets.<module>`."""
+        return self.folder.name
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """The exporters that its modes name, each once, in order."""
+        return tuple(dict.fromkeys(mode.exporter for mode in self.modes.values()))
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Everything that is locked: each exporter, and `run`."""
+        return (*self.exporters, "run")
+
+    def without(self, environment: str) -> tuple[str, ...]:
+        """The packages that an environment's lock leaves out."""
+        return self.runtime.without if environment == "run" else ()
+
+    def lock_source(self, environment: str) -> Path:
+        """What the lock of one environment is made from."""
+        return self.folder / f"requirements.{environment}.in"
+
+    def lock(self, environment: str) -> Path:
+        """The lock file of one environment: an exporter's name, or `run`."""
+        return self.folder / f"requirements.{environment}.txt"
+
+
+def names(root: Path = ROOT) -> list[str]:
+    """Every target, by the names of their folders; nothing is read."""
+    return sorted(path.parent.name.replace("_", "-") for path in root.glob(f"targets/*/{FACTS}"))
+
+
+def load(name: str, root: Path = ROOT) -> TargetSpec:
+    """One target. Raises `UsageError` when there is none of that name, or its facts are wrong."""
+    if name not in names(root):
+        raise UsageError(f"there is no target {name!r}", f"the targets are: {', '.join(names(root))}")
+    folder = root / "targets" / name.replace("-", "_")
+    try:
+        facts = tomllib.loads((folder / FACTS).read_text())
+        return msgspec.convert(
+            {**facts, "name": name, "folder": folder}, TargetSpec, dec_hook=lambda kind, value: kind(value)
+        )
+    except (msgspec.ValidationError, tomllib.TOMLDecodeError) as error:
+        known = ", ".join(field for field in TargetSpec.__struct_fields__ if field not in {"name", "folder"})
+        raise UsageError(f"targets/{folder.name}/{FACTS}: {error}", f"the keys are: {known}") from error

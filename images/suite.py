@@ -1,0 +1,33 @@
+"""The user's own inputs for the gate, checked before anything is built."""
+
+import json
+from pathlib import Path
+
+from images.errors import UsageError
+
+
+def read(file: Path) -> bytes:
+    """The file's content. Raises `UsageError` with the number of the first line that is not a JSON object."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the suite {file} cannot be read: {error.strerror}", "give --suite a file with one JSON request a line"
+        ) from error
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            _check(file, number, line)
+    return content
+
+
+def _check(file: Path, number: int, line: bytes) -> None:
+    try:
+        payload = json.loads(line)
+    except ValueError as error:
+        raise UsageError(
+            f"{file}, line {number} is not JSON: {error}", "each line is one request, as /predict takes it"
+        ) from error
+    if not isinstance(payload, dict) or "inputs" not in payload:
+        raise UsageError(
+            f'{file}, line {number}: a JSON object with "inputs" was expected', 'for example {"inputs": "some text"}'
+        )

