@@ -148,7 +148,8 @@ def smoke(_context: Context, target: str = "", image: str = "", json: bool = Fal
     from images import engine, verify
     from images.inside import report
 
-    verdict = verify.run(engine.require(config.load()), _image(target, image))
+    reference = _image(target, image)
+    verdict = verify.run(engine.require(config.load()), reference)
     print(_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
         raise error
@@ -185,8 +186,8 @@ def bench(_context: Context, target: str = "", image: str = "", seconds: float =
     """Measure an image: latency, throughput, CPU time, memory."""
     from images import engine
 
-    flags = ["--json"] if json else []
-    done = engine.require(config.load()).run(_image(target, image), "bench", f"--seconds={seconds}", *flags)
+    flags, reference = ["--json"] if json else [], _image(target, image)
+    done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
     print(done.stdout, end="")
     if done.returncode:
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
@@ -196,13 +197,13 @@ def bench(_context: Context, target: str = "", image: str = "", seconds: float =
 @readable
 def lock(_context: Context, target: str = "") -> None:
     """Regenerate the hash-locked requirements from the .in files."""
-    from images import wheels
+    from images import resolver
 
     settings = config.load()
     python, index = settings.bootstrap.python, settings.extra_index_url
     for chosen in map(spec.load, [target] if target else spec.names()):
         for environment in chosen.environments:
-            wheels.lock(
+            resolver.lock(
                 chosen.lock_source(environment),
                 chosen.lock(environment),
                 python=python,
@@ -213,7 +214,7 @@ def lock(_context: Context, target: str = "") -> None:
                 report=print,
             )
     if not target:
-        wheels.lock(ROOT / "pyproject.toml", ROOT / "requirements.lock", python=python, report=print)
+        resolver.lock(ROOT / "pyproject.toml", ROOT / "requirements.lock", python=python, report=print)
 
 
 @task(help={"all": "also images, wheels, models, bases and the engine that setup started"})

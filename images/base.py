@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from images.config import Bootstrap, Config
-from images.errors import EngineError
+from images.errors import EngineError, disk_full, disk_guard
 
 EPOCH = "0"
 """SOURCE_DATE_EPOCH of the bases: every file's time stamp."""
@@ -82,7 +82,7 @@ def bootstrap(config: Config, report: Report) -> tuple[Base, Base]:
     where = folder(config)
     where.parent.mkdir(parents=True, exist_ok=True)
     report(f"bootstrapping the base images from Debian {config.bootstrap.suite} packages (mmdebstrap, about 30 s)")
-    with tempfile.TemporaryDirectory(dir=where.parent, prefix=".new-") as temporary:
+    with disk_guard(where.parent), tempfile.TemporaryDirectory(dir=where.parent, prefix=".new-") as temporary:
         fresh = Path(temporary) / "bases"
         fresh.mkdir()
         debian = Path(temporary) / "debian.tar"
@@ -172,6 +172,8 @@ def _mmdebstrap(recipe: Bootstrap, tar: Path) -> None:
             "run `invoke setup` as root on Debian or Ubuntu, or name base images: see Configuration in the README",
         ) from error
     except subprocess.CalledProcessError as error:
+        if "No space left on device" in error.stderr:
+            raise disk_full(tar.parent) from error
         tail = "\n".join(error.stderr.strip().splitlines()[-12:])
         raise EngineError(
             f"mmdebstrap could not make a Debian {recipe.suite} base:\n{tail}",

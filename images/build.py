@@ -9,14 +9,18 @@ from pathlib import Path
 
 import filelock
 
-from images import base, context, engine, model, plan, record, render, spec, verify, wheels
+from images import base, context, engine, locks, model, plan, record, render, spec, verify, wheels
 from images.config import ROOT, Config
-from images.errors import BusyError, EngineError, ModelError
+from images.errors import BusyError, EngineError, ModelError, disk_guard
 from images.inside.original import ERROR
 from images.progress import Progress
 from images.record import Record
+from images.selection import Criteria
 
-STEP = re.compile(r"(?:#\d+ )?(?:\d+\.\d+ )?\[(?P<stage>[\w-]+) +\d+/\d+\] (?P<what>.+)|STEP \d+/\d+: (?P<podman>.+)")
+STEP = re.compile(
+    r"(?:#\d+ )?(?:\d+\.\d+ )?\[(?P<stage>[\w-]+) +\d+/\d+\] (?P<what>.+)|"
+    r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<podman>.+)"
+)
 """The line that starts a step: BuildKit's plain progress, or podman's."""
 MARKER = re.compile(rf"{ERROR} (\{{.*\}})")
 
@@ -61,7 +65,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     target = spec.load(request.target)
     mode = plan.choose_mode(target, request.options.mode)[1]
     for environment in (mode.exporter, "run"):
-        wheels.check_current(
+        locks.check_current(
             target.lock_source(environment),
             target.lock(environment),
             python=config.bootstrap.python,
@@ -69,15 +73,13 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
             without=target.without(environment),
         )
     progress.step(f"resolving {request.model}")
-    found = model.resolve(
-        request.model,
-        cache=config.cache,
-        task=request.task or None,
+    criteria = Criteria(
         tasks=target.tasks,
+        task=request.task,
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
-        report=progress.detail,
     )
+    found = model.resolve(request.model, criteria, cache=config.cache, report=progress.detail)
     bases, named = _bases(config, progress)
     job = plan.make(
         target,
@@ -96,7 +98,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
     """One verified, named image. Raises an `ImageError` of the kind that went wrong, and leaves nothing half-made."""
     prepared = prepare(request, config, progress)
     job = prepared.job
-    with _alone(job.tag, config.cache):
+    with disk_guard(config.cache), _alone(job.tag, config.cache):
         machine = engine.require(config)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False)
@@ -120,10 +122,13 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
 
 
 def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None:
-    """The record of an image that this very plan made, when the engine still has it under its name."""
+    """The record of an image that this very plan made, when the engine still has it under its name.
+
+    One whose gate failed counts only when its failure is accepted again, for the same reason.
+    """
     image, known = machine.image(job.tag), record.read(dist, job.tag)
     same = image and known and image.id == known.image and image.labels.get(f"{plan.LABEL}.plan") == job.digest
-    return known if same else None
+    return known if same and known and (not known.override or known.override.reason == job.override) else None
 
 
 def log_file(config: Config, tag: str) -> Path:

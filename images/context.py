@@ -16,7 +16,7 @@ def code(module: str, root: Path = ROOT) -> dict[str, bytes]:
     """The in-image code and the target's own, by their path in the context."""
     files = [
         root / "images/__init__.py",
-        *sorted((root / "images/inside").rglob("*.py")),
+        *sorted(file for kind in ("*.py", "*.html") for file in (root / "images/inside").rglob(kind)),
         *sorted((root / "targets" / module).glob("*.py")),
     ]
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}

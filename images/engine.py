@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from images.config import Config
 from images.errors import DiskFullError, EngineError
@@ -23,13 +23,17 @@ FIRST_CLIENT_WITHOUT_BUILDER = 23
 """Docker clients from this version on build with the buildx plugin only; older ones carry BuildKit's client."""
 HARDENED = ("--read-only", "--user=12345", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """Flags under which every image must work: no writable root, no root user, no capability."""
+PATIENCE = 30.0
+"""Seconds in which an engine says its version; one behind a DOCKER_HOST that is gone never would."""
 SOCKET_LIMIT = 100
 """Longest path of a unix socket that is safe: the kernel's limit is 108 bytes."""
 DEAD = re.compile(
     r"cannot connect to the docker daemon|error reading from server|connection (refused|reset)|"
-    r"transport is closing|is the docker daemon running",
+    r"transport is closing|is the docker daemon running|error during connect|unexpected EOF",
     re.IGNORECASE,
 )
+STEP_ENDED = re.compile(r"exit (code|status):? \d")
+"""What engines say of a step that failed by itself, whatever its own output speaks of."""
 FULL = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
 
 Line = Callable[[str], None]
@@ -287,7 +291,7 @@ def failure(what: str, output: str) -> EngineError | DiskFullError:
             "the disk is full: the container engine could not write",
             "free space, or run `invoke clean` to remove what earlier builds cached",
         )
-    if DEAD.search(output) and "exit code" not in output:
+    if DEAD.search(output) and not STEP_ENDED.search(output):
         return EngineError("the container engine stopped answering", "run `invoke setup`, then the same command again")
     tail = "\n".join(output.strip().splitlines()[-25:])
     return EngineError(f"{what}; the end of its output:\n{tail}")
@@ -319,8 +323,11 @@ def require(config: Config) -> Engine:
 def programs(path: str) -> list[str]:
     """Every docker on PATH in order, then every podman: an early docker may be a client that cannot build."""
     folders = [Path(entry) for entry in path.split(os.pathsep) if entry]
-    found = [folder / name for name in ("docker", "podman") for folder in folders if os.access(folder / name, os.X_OK)]
-    return list({program.resolve(): str(program) for program in reversed(found)}.values())[::-1]
+    first: dict[Path, str] = {}
+    for program in [folder / name for name in ("docker", "podman") for folder in folders]:
+        if program.is_file() and os.access(program, os.X_OK):
+            first.setdefault(program.resolve(), str(program))
+    return list(first.values())
 
 
 def socket(config: Config) -> Path:
@@ -396,13 +403,15 @@ def daemon_command(config: Config) -> list[str]:
 
 
 def _probe(program: str, extra: Mapping[str, str]) -> Engine | None:
+    """The engine behind a program; None for one that does not answer, or cannot build."""
     engine = Engine(program=program, version="", environment=dict(extra))
-    answer: Any = engine._call("version", "--format={{json .}}")  # noqa: SLF001 - the constructor's own probe
-    if answer.returncode:
+    try:
+        answer = engine._call("version", "--format={{json .}}", timeout=PATIENCE)  # noqa: SLF001 - its own probe
+        version = str(json.loads(answer.stdout)["Client"]["Version"])
+        needs_plugin = Path(program).name == "docker" and int(version.partition(".")[0]) >= FIRST_CLIENT_WITHOUT_BUILDER
+    except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
         return None
-    version = json.loads(answer.stdout)["Client"]["Version"]
-    needs_plugin = Path(program).name == "docker" and int(version.split(".")[0]) >= FIRST_CLIENT_WITHOUT_BUILDER
-    if needs_plugin and engine._call("buildx", "version").returncode:  # noqa: SLF001
+    if answer.returncode or (needs_plugin and engine._call("buildx", "version").returncode):  # noqa: SLF001
         return None
     return Engine(program=program, version=version, environment=dict(extra))
 

@@ -1,7 +1,14 @@
 """Every error that a user can meet, in one place: its kind, its exit code, its form.
 
-An error says what happened (with what was expected) and what to do next. Nothing else is printed for a user's mistake.
+An error says what happened (with what was expected) and what to do next. Nothing else is printed for a user's mistake,
+and no credential is.
 """
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class ImageError(Exception):
@@ -81,3 +88,33 @@ class MachineError(ImageError):
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, by the shell's convention of 128 + SIGINT."""
+
+
+@contextmanager
+def disk_guard(folder: Path) -> Iterator[None]:
+    """Turn the system's "no space left" and "quota exceeded" into `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise disk_full(folder) from error
+
+
+def disk_full(folder: Path) -> DiskFullError:
+    """The error for a folder that takes no more."""
+    return DiskFullError(
+        f"no space left on the device of {folder}", "free some, or set MODELYARD_CACHE to a folder on a larger disk"
+    )
+
+
+def mask(text: str) -> str:
+    """The text without credentials: URLs' user parts, secret query values and hub tokens."""
+    text = re.sub(r"://[^\s/]*@", "://****@", text)
+    text = re.sub(
+        r"([?&][\w-]*(?:token|key|sig|signature|secret|password|auth)[\w-]*=)[^&\s'\"]+",
+        r"\1****",
+        text,
+        flags=re.IGNORECASE,
+    )
+    return re.sub(r"\bhf_\w{8,}", "hf_****", text)

@@ -14,9 +14,16 @@ from images.spec import Mode, TargetSpec
 LABEL = "dev.modelyard"
 """Prefix of our own labels."""
 REFERENCE = re.compile(
-    r"(?P<name>(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?P<name>(?:(?:localhost|[a-zA-Z0-9][a-zA-Z0-9-]*(?=[.:])(?:\.[a-zA-Z0-9-]+)*)(?::\d+)?/)?"
+    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?",
+    re.ASCII,
 )
-"""An image reference with an optional tag, as the OCI distribution specification defines both."""
+"""An image reference with an optional tag, as the OCI distribution specification defines both.
+
+What engines take for a registry's host has a dot or a port in it, or is `localhost`.
+"""
+LONGEST_NAME = 255
+POOLINGS = ("mean", "cls", "max", "lasttoken")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +97,10 @@ def make(
         bases: `builder` and `runtime` to (local reference, digest).
 
     Raises:
-        UsageError: the mode does not exist, or the tag is not an image reference.
+        UsageError: the mode or the pooling does not exist, the tag is not an image reference, or the cap is no length.
 
     """
+    _check(options)
     name, mode = choose_mode(target, options.mode)
     source = SourceJob(
         model=model,
@@ -140,7 +148,7 @@ def choose_mode(target: TargetSpec, name: str) -> tuple[str, Mode]:
 def reference(text: str) -> str:
     """A valid image reference with a tag. Raises `UsageError`."""
     match = REFERENCE.fullmatch(text)
-    if not match:
+    if not match or len(match["name"]) > LONGEST_NAME:
         raise UsageError(
             f"--tag {text!r} is not an image reference", "it looks like registry.example/team/name:tag, in lower case"
         )
@@ -182,6 +190,13 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
         f"{LABEL}.model.digest": plan.model.digest,
         **{f"{LABEL}.{key}": value for key, value in figures.items()},
     }
+
+
+def _check(options: Options) -> None:
+    if options.pooling and options.pooling not in POOLINGS:
+        raise UsageError(f"there is no pooling {options.pooling!r}", f"the poolings are: {', '.join(POOLINGS)}")
+    if options.max_length < 0:
+        raise UsageError(f"--max-length {options.max_length} is no length", "leave it out for the model's own limit")
 
 
 def _digest(texts: Mapping[str, bytes], bases: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """What the commands print for a person. Pure."""
 
+import json
+import shlex
 from collections.abc import Iterator
 
 from images.build import Built
@@ -56,14 +58,21 @@ def plan_facts(job: Plan) -> dict[str, str]:
 def next_commands(record: Record, engine: Engine) -> list[str]:
     """Serve it, ask it, prove it."""
     manifest = record.info.manifest
-    route, body = CURL.get(manifest.task, ("/predict", '{"inputs": "Hello, world"}'))
-    body = body % {"model": manifest.model.id, "mask": manifest.mask_token} if "%(" in body else body
-    docker = " ".join([*(f"{name}={value}" for name, value in engine.environment.items()), engine.program])
+    # Vectors of tokens are no embeddings: only /predict has them.
+    task = manifest.task if manifest.task != "feature-extraction" or manifest.embedding else ""
+    route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
+    body = body % {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)} if "%(" in body else body
+    settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
+    docker = " ".join([*settings, shlex.quote(engine.program)])
     return [
         f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
-        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d '{body}'",
+        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d {shlex.quote(body)}",
         f"{docker} run --rm {record.reference} smoke-test",
     ]
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _facts(result: Built) -> Iterator[str]:

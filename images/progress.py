@@ -2,9 +2,16 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+Report = Callable[[str], None]
+"""Takes one line about what is being done."""
+
+
+def silent(_line: str) -> None:
+    """The report of a caller that shows nothing."""
 
 
 class Progress(Protocol):

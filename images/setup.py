@@ -39,7 +39,7 @@ def check(config: Config) -> list[str]:
     if engine.find(config) is None:
         missing.append(
             "a container engine: would install docker.io and start dockerd"
-            if not shutil.which("dockerd")
+            if not _has_dockerd()
             else "a running container engine: would start dockerd"
         )
     if not (config.builder_base and config.runtime_base) and base.cached(config) is None:
@@ -48,7 +48,7 @@ def check(config: Config) -> list[str]:
 
 
 def _make_engine(config: Config, say: Say) -> engine.Engine:
-    if not shutil.which("dockerd") and not Path("/usr/sbin/dockerd").exists():
+    if not _has_dockerd():
         _install(["docker.io"], say)
         if (found := engine.find(config)) is not None:
             return found
@@ -59,6 +59,10 @@ def _make_engine(config: Config, say: Say) -> engine.Engine:
         )
     say(f"starting dockerd with its own socket and data in {config.cache / 'engine'}")
     return engine.start_daemon(config)
+
+
+def _has_dockerd() -> bool:
+    return bool(shutil.which("dockerd")) or Path("/usr/sbin/dockerd").exists()
 
 
 def _install(packages: list[str], say: Say) -> None:

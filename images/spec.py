@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,7 @@ from images.errors import UsageError
 from images.inside.contract import Bounds
 
 FACTS = "target.toml"
+AT_LEAST_ONE = msgspec.Meta(min_length=1)
 
 
 class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,11 +59,11 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name: str
     folder: Path
     summary: str
-    platforms: tuple[str, ...]
-    tasks: tuple[str, ...]
+    platforms: Annotated[tuple[str, ...], AT_LEAST_ONE]
+    tasks: Annotated[tuple[str, ...], AT_LEAST_ONE]
     size_budget_mib: int
     deny: tuple[str, ...] = ()
-    modes: dict[str, Mode]
+    modes: Annotated[dict[str, Mode], AT_LEAST_ONE]
     runtime: Runtime = Runtime()
     cpu_only: bool = True
 

@@ -14,9 +14,11 @@ def read(file: Path) -> bytes:
         raise UsageError(
             f"the suite {file} cannot be read: {error.strerror}", "give --suite a file with one JSON request a line"
         ) from error
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.strip():
-            _check(file, number, line)
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+    if not lines:
+        raise UsageError(f"the suite {file} is empty", "give --suite a file with one JSON request a line")
+    for number, line in lines:
+        _check(file, number, line)
     return content
 
 

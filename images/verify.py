@@ -23,8 +23,10 @@ def run(engine: Engine, image: str) -> Report:
 def failure(report: Report) -> ImageError | None:
     """The error that a report stands for; None for a pass."""
     failed = next((check for check in report.checks if not check.passed), None)
-    if report.passed or failed is None:
+    if report.passed and failed is None:
         return None
+    if failed is None:
+        return GateError(f"the smoke test says exit code {report.exit} and not what failed", "run `invoke smoke` again")
     if report.exit == Exit.CANNOT_RUN:
         return MachineError(
             f"this machine cannot run the image: {failed.detail}", "build and verify it on one that can"

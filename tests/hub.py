@@ -5,6 +5,7 @@ commits stay reachable by their sha or a tag. Large files are served as the hub 
 with the digest in the headers of the redirect.
 """
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+STALL = 0.8
 LARGE = (".safetensors", ".bin", ".onnx")
 
 
@@ -55,6 +57,7 @@ class Hub:
         token: the token that opens gated and private repositories.
         requests: `METHOD /path` of every request so far.
         refused: paths in a repository whose download is answered with 403, to interrupt one.
+        stalled: `refs` or `tree`, when the next list of that kind is to be late by `STALL` seconds.
 
     """
 
@@ -62,6 +65,7 @@ class Hub:
         self.token = "hf_tokenofthetests"  # noqa: S105 - opens nothing else
         self.requests: list[str] = []
         self.refused: set[str] = set()
+        self.stalled: set[str] = set()
         self._repos: dict[str, Repo] = {}
         self._blobs: dict[str, Path] = {}
         routes = [
@@ -132,7 +136,13 @@ class Hub:
         flags = {"private": repo.private, "gated": "auto" if repo.gated else False, "disabled": False}
         return JSONResponse({"id": repo_id, "modelId": repo_id, "sha": sha, "tags": [], "siblings": siblings, **flags})
 
+    async def _stall(self, kind: str) -> None:
+        if kind in self.stalled:
+            self.stalled.remove(kind)
+            await asyncio.sleep(STALL)
+
     async def _tree(self, request: Request) -> Response:
+        await self._stall("tree")
         repo = self._repo(request)
         if isinstance(repo, Response):
             return repo
@@ -142,6 +152,7 @@ class Hub:
         return JSONResponse(list(_tree(repo.commits[sha])))
 
     async def _refs(self, request: Request) -> Response:
+        await self._stall("refs")
         repo = self._repo(request)
         if isinstance(repo, Response):
             return repo

@@ -20,7 +20,8 @@ class OnnxRunner:
 
     def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
         """Every output of the graph; float32 with the batch first."""
-        arrays = self._session.run(self._outputs, {name: batch[name] for name in self._inputs})
+        given = _with_positions(batch) if "position_ids" in self._inputs else batch
+        arrays = self._session.run(self._outputs, {name: given[name] for name in self._inputs})
         return {name: _float32(array) for name, array in zip(self._outputs, arrays, strict=True)}
 
     def describe(self) -> dict[str, str]:
@@ -42,6 +43,11 @@ def load(artifact: Path, manifest: Manifest, threads: int) -> OnnxRunner:
     except Exception as error:  # ONNX Runtime's errors share no base class of their own
         raise ArtifactError(f"{manifest.entry}: ONNX Runtime cannot load it: {error}") from error
     return OnnxRunner(session, threads)
+
+
+def _with_positions(batch: Mapping[str, IntArray]) -> Mapping[str, IntArray]:
+    """Decoders used as encoders take positions too: they count the real tokens, from 0."""
+    return {**batch, "position_ids": np.maximum(batch["attention_mask"].cumsum(axis=1) - 1, 0)}
 
 
 def _float32(array: FloatArray) -> FloatArray:

@@ -1,63 +1,24 @@
-import base64
-import errno
-import os
 import threading
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from images import wheels
-from images.errors import DiskFullError, ImageError, LockError, ModelError, UnreachableError, UsageError
+from images import digests, wheels
+from images.errors import ImageError, LockError, ModelError, UnreachableError
+from tests.packages import index, make_wheel
 
-MakeWheel = Callable[..., Path]
-
-
-@pytest.fixture
-def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The find-links folder of a pip that knows nothing else."""
-    folder, empty = tmp_path / "links", tmp_path / "empty"
-    folder.mkdir()
-    empty.mkdir()
-    settings = {"CONFIG_FILE": os.devnull, "FIND_LINKS": str(folder), "INDEX_URL": empty.as_uri()}
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    for name, value in settings.items():
-        monkeypatch.setenv(f"PIP_{name}", value)
-    return folder
-
-
-def make(folder: Path, name: str, version: str, *, tag: str = "py3-none-any", content: str = "") -> Path:
-    info = f"{name}-{version}.dist-info"
-    wheel = folder / f"{name}-{version}-{tag}.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"{name}.py", content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return wheel
+pytestmark = pytest.mark.starts_programs  # pip
 
 
 def lock_of(folder: Path, *files: Path) -> Path:
     lines = [
-        f"{name}=={version} --hash=sha256:{wheels.sha256(file)}\n"
+        f"{name}=={version} --hash=sha256:{digests.sha256(file)}\n"
         for file in files
         for name, version in [file.name.split("-")[:2]]
     ]
     lock = folder / "requirements.txt"
     lock.write_text("".join(lines))
     return lock
-
-
-def index(folder: Path, *files: Path) -> str:
-    """A package index on disk that has these files."""
-    for file in files:
-        project = folder / file.name.split("-")[0]
-        project.mkdir(parents=True)
-        file.rename(project / file.name)
-        (project / "index.html").write_text(f'<a href="{file.name.replace("+", "%2B")}">{file.name}</a>')
-    return folder.as_uri()
 
 
 def refused(kind: type[ImageError], lock: Path, cache: Path, extra_index_url: str = "") -> str:
@@ -71,20 +32,20 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wheels_come_in_the_locks_order_from_a_cache_named_by_hash(links: Path, tmp_path: Path) -> None:
-    b, a = make(links, "b", "1.0"), make(links, "a", "1.0")
+    b, a = make_wheel(links, "b", "1.0"), make_wheel(links, "a", "1.0")
     found = wheels.collect(lock_of(tmp_path, b, a), tmp_path / "cache")
-    assert found == tuple(tmp_path / "cache/wheels" / wheels.sha256(file) / file.name for file in (b, a))
+    assert found == tuple(tmp_path / "cache/wheels" / digests.sha256(file) / file.name for file in (b, a))
 
 
 def test_wheels_in_the_cache_need_no_pip(links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     first = wheels.collect(lock, tmp_path / "cache")
     no_pip(monkeypatch)
     assert wheels.collect(lock, tmp_path / "cache") == first
 
 
 def test_only_the_missing_wheels_are_downloaded(links: Path, tmp_path: Path) -> None:
-    a, b = make(links, "a", "1.0"), make(links, "b", "1.0")
+    a, b = make_wheel(links, "a", "1.0"), make_wheel(links, "b", "1.0")
     wheels.collect(lock_of(tmp_path, a), tmp_path / "cache")
     lines: list[str] = []
     wheels.collect(lock_of(tmp_path, a, b), tmp_path / "cache", report=lines.append)
@@ -100,34 +61,34 @@ def test_only_the_missing_wheels_are_downloaded(links: Path, tmp_path: Path) -> 
     ],
 )
 def test_wheels_are_those_of_the_target(links: Path, tmp_path: Path, platform: str, python: str, tag: str) -> None:
-    right = make(links, "a", "1.0", tag=tag)
-    make(links, "a", "1.0", tag="py3-none-any")
+    right = make_wheel(links, "a", "1.0", tag=tag)
+    make_wheel(links, "a", "1.0", tag="py3-none-any")
     lock = lock_of(tmp_path, right)
     assert wheels.collect(lock, tmp_path / "cache", platform=platform, python=python)[0].name == right.name
 
 
 def test_a_wheel_that_needs_a_newer_glibc_than_the_bases_is_not_taken(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0", tag="cp311-cp311-manylinux_2_38_x86_64"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0", tag="cp311-cp311-manylinux_2_38_x86_64"))
     assert "no index has a wheel for a==1.0" in refused(LockError, lock, tmp_path / "cache")
 
 
 def test_a_wheel_with_another_hash_is_named_with_both(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     expected = lock.read_text()[-65:].strip()
-    changed = wheels.sha256(make(links, "a", "1.0", content="evil"))
+    changed = digests.sha256(make_wheel(links, "a", "1.0", files={"a.py": b"evil"}))
     assert f"a==1.0 is not the locked file: expected sha256 {expected}, got {changed}" in refused(
         LockError, lock, tmp_path / "cache"
     )
 
 
 def test_a_wheel_that_no_index_has_is_named(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     (links / "a-1.0-py3-none-any.whl").unlink()
     assert "no index has a wheel for a==1.0" in refused(LockError, lock, tmp_path / "cache")
 
 
 def test_a_failed_download_leaves_nothing_behind(links: Path, tmp_path: Path) -> None:
-    a, b = make(links, "a", "1.0"), make(links, "b", "1.0")
+    a, b = make_wheel(links, "a", "1.0"), make_wheel(links, "b", "1.0")
     lock = lock_of(tmp_path, a, b)
     b.unlink()
     refused(LockError, lock, tmp_path / "cache")
@@ -135,7 +96,7 @@ def test_a_failed_download_leaves_nothing_behind(links: Path, tmp_path: Path) ->
 
 
 def test_a_wheel_that_was_changed_in_the_cache_is_refused(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     (file,) = wheels.collect(lock, tmp_path / "cache")
     file.write_bytes(file.read_bytes() + b"\0")
     assert f"delete {file}" in refused(LockError, lock, tmp_path / "cache")
@@ -144,7 +105,7 @@ def test_a_wheel_that_was_changed_in_the_cache_is_refused(links: Path, tmp_path:
 def test_an_unreachable_index_is_no_missing_wheel_and_shows_no_password(
     links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     (links / "a-1.0-py3-none-any.whl").unlink()
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:pa55word@127.0.0.1:9/simple")
     said = refused(UnreachableError, lock, tmp_path / "cache")
@@ -153,7 +114,7 @@ def test_an_unreachable_index_is_no_missing_wheel_and_shows_no_password(
 
 
 def test_a_cpu_wheel_is_sought_in_the_extra_index_last(links: Path, tmp_path: Path) -> None:
-    torch = make(links, "torch", "2.0+cpu")
+    torch = make_wheel(links, "torch", "2.0+cpu")
     lock = lock_of(tmp_path, torch)
     extra = index(tmp_path / "extra", torch)
     lines: list[str] = []
@@ -163,26 +124,26 @@ def test_a_cpu_wheel_is_sought_in_the_extra_index_last(links: Path, tmp_path: Pa
 
 
 def test_a_cpu_wheel_that_pip_has_is_not_sought_elsewhere(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "torch", "2.0+cpu"))
+    lock = lock_of(tmp_path, make_wheel(links, "torch", "2.0+cpu"))
     assert wheels.collect(lock, tmp_path / "cache", extra_index_url="http://127.0.0.1:9/simple")
 
 
 def test_a_public_wheel_is_not_sought_in_the_extra_index(links: Path, tmp_path: Path) -> None:
-    a = make(links, "a", "1.0")
+    a = make_wheel(links, "a", "1.0")
     lock = lock_of(tmp_path, a)
     extra = index(tmp_path / "extra", a)
     assert "no index has a wheel for a==1.0" in refused(LockError, lock, tmp_path / "cache", extra)
 
 
 def test_an_unreachable_extra_index_is_said_to_be_so(links: Path, tmp_path: Path) -> None:
-    torch = make(links, "torch", "2.0+cpu")
+    torch = make_wheel(links, "torch", "2.0+cpu")
     lock = lock_of(tmp_path, torch)
     torch.unlink()
     assert "did not answer" in refused(UnreachableError, lock, tmp_path / "cache", "http://127.0.0.1:9/simple")
 
 
 def test_two_builds_at_once_download_once(links: Path, tmp_path: Path) -> None:
-    lock = lock_of(tmp_path, make(links, "a", "1.0"))
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     lines: list[str] = []
     calls = [
         threading.Thread(target=wheels.collect, args=(lock, tmp_path / "cache"), kwargs={"report": lines.append})
@@ -198,52 +159,13 @@ def test_two_builds_at_once_download_once(links: Path, tmp_path: Path) -> None:
 def test_a_model_package_is_found_in_the_cache_again(
     links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(links, "Carrier_Model", "1.0")
+    make_wheel(links, "Carrier_Model", "1.0")
     first = wheels.download_pypi("carrier-model", "1.0", tmp_path)
     no_pip(monkeypatch)
     assert wheels.download_pypi("carrier.model", "1.0", tmp_path) == first
 
 
 def test_an_unknown_model_package_lists_its_versions(links: Path, tmp_path: Path) -> None:
-    make(links, "carrier", "1.0")
+    make_wheel(links, "carrier", "1.0")
     with pytest.raises(ModelError, match=r"from versions: 1\.0"):
         wheels.download_pypi("carrier", "3.0", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", DiskFullError),
-        ("/usr/bin/python3: No module named pip", UsageError),
-        ("WARNING: Retrying (Retry(total=1, connect=None)) after connection broken by 'X'", UnreachableError),
-        ("ERROR: ResolutionImpossible", LockError),
-    ],
-)
-def test_pips_failures_have_their_own_errors(line: str, kind: type[ImageError], tmp_path: Path) -> None:
-    assert type(wheels._explained(wheels.PipError([line]), tmp_path)) is kind
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_and_a_full_quota_are_the_same_to_a_user(number: int, tmp_path: Path) -> None:
-    with pytest.raises(DiskFullError), wheels.disk_guard(tmp_path):
-        raise OSError(number, os.strerror(number))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "https://user:S3CRET@example.org/simple",
-        "https://S3CRET@example.org/simple",
-        "https://user:p@S3CRET@example.org",
-        "https://example.org/a.whl?X-Amz-Signature=S3CRET&x=1",
-        "https://example.org/a.whl?access_token=S3CRET",
-        "Authorization: Bearer hf_S3CRETS3CRET",
-    ],
-)
-def test_credentials_are_masked(text: str) -> None:
-    assert "S3CRET" not in wheels.mask(text)
-
-
-def test_what_is_no_credential_is_left_alone() -> None:
-    text = f"https://example.org/a@1.0?page=2 sha256:{base64.b16encode(b'x' * 32).decode()}"
-    assert wheels.mask(text) == text

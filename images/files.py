@@ -1,0 +1,70 @@
+"""A model's files on disk: listed, read as JSON, checked for damage."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from images.errors import ModelError
+
+LFS_POINTER = b"version https://git-lfs"
+
+
+def listing(folder: Path) -> list[str]:
+    """The paths of all files in it, hidden folders left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [(Path(parent) / name).relative_to(folder).as_posix() for name in names]
+    return found
+
+
+def read_json(file: Path, path: str) -> Any:
+    """The content of a JSON file, whose path in the model is given for messages.
+
+    Raises `ModelError` when it is none, or a configuration that is no JSON object.
+    """
+    data = file.read_bytes()
+    if data.startswith(LFS_POINTER):
+        raise _lfs(path)
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}", "restore the file from the model's source") from error
+    if path.endswith("config.json") and not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object", "restore the file from the model's source")
+    return value
+
+
+def check(folder: Path, paths: Iterable[str]) -> None:
+    """Raise `ModelError` for a file that is a Git LFS pointer, or safetensors that are not whole."""
+    for path in paths:
+        _check_pointer(folder / path, path)
+        if path.endswith(".safetensors"):
+            _check_safetensors(folder / path, path)
+
+
+def _check_pointer(file: Path, path: str) -> None:
+    with file.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise _lfs(path)
+
+
+def _lfs(path: str) -> ModelError:
+    return ModelError(
+        f"{path} is a Git LFS pointer, not the file itself",
+        "run `git lfs pull` in the model's folder, or download it again",
+    )
+
+
+def _check_safetensors(file: Path, path: str) -> None:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - start-up time
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            empty = not tensors.keys()
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged or cut short: {error}", f"delete {file} and download it again") from error
+    if empty:
+        raise ModelError(f"{path} holds no tensors", "download the model again")

@@ -1,0 +1,171 @@
+"""Which of a model's files a build needs, and which it must not load: decided by names and small JSON files alone."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from images import architectures, remote_code
+from images.errors import ModelError
+
+KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*.tiktoken")
+"""Configuration and tokenizers; weights and code have rules of their own."""
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
+TEMPLATES = "additional_chat_templates"
+WEIGHTS = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+"""The names that transformers loads: one file, or the index of a sharded one. Safetensors, then pickle."""
+OTHER_WEIGHTS = {
+    "pickle": (".bin", ".pt", ".pth", ".ckpt", ".pkl"),
+    "GGUF": (".gguf",),
+    "TensorFlow": (".h5", ".tflite"),
+    "Flax": (".msgpack",),
+    "ONNX": (".onnx",),
+    "safetensors of another form (an adapter, or a single-file checkpoint)": (".safetensors",),
+}
+
+Read = Callable[[str], Any]
+"""Reads a JSON file of the model by its path in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What a build asks of a model.
+
+    Attributes:
+        tasks: the target's tasks.
+        task: one of them; inferred from the model when empty.
+        allow_pickle: accept pickle weights where there are no safetensors.
+        trust_remote_code: accept a model that brings its own Python code.
+
+    """
+
+    tasks: Sequence[str]
+    task: str = ""
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+class Selection(NamedTuple):
+    """What the model is built for, and the paths of the files for that, sorted."""
+
+    task: str
+    paths: Sequence[str]
+
+
+Select = Callable[[Collection[str], Read], Selection]
+"""`select` with its criteria: what a source of models calls with the names of all files that it has."""
+
+
+def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selection:
+    """Choose the task and the files that the build needs, of all that a model's source has.
+
+    Raises:
+        ModelError: they are not all there, or must not be loaded.
+        UsageError: the task is none of the target's, or cannot be inferred.
+
+    """
+    if "config.json" not in names:
+        raise ModelError(
+            "the model has no config.json", "name a folder or repository in the form that save_pretrained() writes"
+        )
+    config, modules = read("config.json"), _modules(names, read)
+    folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
+    weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
+    small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
+    task = _task(config, "modules.json" in names, criteria)
+    code = remote_code.needed(
+        names,
+        config,
+        read("tokenizer_config.json") if "tokenizer_config.json" in names else {},
+        modules,
+        task,
+        trusted=criteria.trust_remote_code,
+    )
+    _require_tokenizer(small, task)
+    return Selection(task, sorted({*weights, *small, *code}))
+
+
+def _modules(names: Collection[str], read: Read) -> list[Mapping[str, Any]]:
+    modules = read("modules.json") if "modules.json" in names else []
+    if not isinstance(modules, list) or not all(
+        isinstance(module, dict) and isinstance(module.get("path", ""), str) for module in modules
+    ):
+        raise ModelError(
+            "modules.json is no list of modules with a path each", "restore the file from the model's source"
+        )
+    return modules
+
+
+def _task(config: Mapping[str, Any], has_modules: bool, criteria: Criteria) -> str:
+    if criteria.task:
+        return architectures.require(criteria.task, criteria.tasks, "--task asks for")
+    return architectures.infer(config, has_modules, criteria.tasks)
+
+
+def _require_tokenizer(paths: Iterable[str], task: str) -> None:
+    on_text = not task.startswith(("image-", "audio-", "object-", "video-"))
+    names = [path.rpartition("/")[2] for path in paths]
+    if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
+        raise ModelError(
+            "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"
+        )
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _is_small(name: str) -> bool:
+    base = name.rpartition("/")[2]
+    return any(fnmatchcase(base, pattern) for pattern in KEPT) and not base.endswith((".index.json", "README.txt"))
+
+
+def _weights(folder: str, names: Collection[str], read: Read, allow_pickle: bool) -> list[str]:
+    prefix = f"{folder}/" if folder else ""
+    for single, index in WEIGHTS if allow_pickle else WEIGHTS[:1]:
+        if prefix + single in names:
+            return [prefix + single]
+        if prefix + index in names:
+            return [prefix + index, *_shards(prefix, prefix + index, names, read)]
+    others = _other_weights(name for name in names if _parent(name) == folder)
+    if folder and "pickle" not in others:
+        return []  # a module without weights, such as pooling
+    raise _no_safetensors(folder, others)
+
+
+def _shards(prefix: str, index: str, names: Collection[str], read: Read) -> list[str]:
+    content = read(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index} has no weight_map", "restore the file from the model's source")
+    shards = sorted({f"{prefix}{shard}" for shard in weight_map.values()})
+    if missing := [shard for shard in shards if shard not in names]:
+        raise ModelError(f"{index} names files that are missing: {', '.join(missing[:4])}", "download the model again")
+    return shards
+
+
+def _other_weights(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        for kind, endings in OTHER_WEIGHTS.items():
+            if name.endswith(endings) and "training_args" not in name:
+                found.setdefault(kind, []).append(name)
+    return found
+
+
+def _no_safetensors(folder: str, others: Mapping[str, Sequence[str]]) -> ModelError:
+    where = f"the model's folder {folder}" if folder else "the model"
+    if "pickle" in others:
+        return ModelError(
+            f"{where} has pickled weights ({others['pickle'][0]}) and no safetensors; a pickle runs code when loaded",
+            "convert it, name a revision that has safetensors, or accept the risk with --allow-pickle",
+        )
+    if others:
+        kinds = "; ".join(f"{kind}: {names[0]}" for kind, names in others.items())
+        return ModelError(
+            f"{where} has no model.safetensors; it has {kinds}", "convert it with save_pretrained() first"
+        )
+    return ModelError(f"{where} has no weights: expected model.safetensors", "download the model again")

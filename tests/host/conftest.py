@@ -1,0 +1,40 @@
+"""What several tests of the host start from."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import checkpoints
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of the tests that need pip."""
+    config.addinivalue_line("markers", "starts_programs: a unit test that starts programs on purpose, such as pip")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """The project's cache, empty."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder with the least that a build takes."""
+    files = {"config.json": checkpoints.BERT, "model.safetensors": 1, "tokenizer.json": {}}
+    return checkpoints.write(tmp_path / "tiny", files)
+
+
+@pytest.fixture
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The find-links folder of a pip that knows nothing else."""
+    links, empty = tmp_path / "links", tmp_path / "empty"
+    links.mkdir()
+    empty.mkdir()
+    settings = {"CONFIG_FILE": os.devnull, "FIND_LINKS": str(links), "INDEX_URL": empty.as_uri()}
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    return links

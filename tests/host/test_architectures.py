@@ -1,0 +1,36 @@
+import pytest
+
+from images import architectures
+from images.errors import UsageError
+from tests.checkpoints import TASKS
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("DebertaV2ForSequenceClassification", "text-classification"),
+        ("NewThingForTokenClassification", "token-classification"),
+        ("BertForQuestionAnswering", "question-answering"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("LlamaForCausalLM", "text-generation"),
+        ("GPT2LMHeadModel", "text-generation"),
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
+        ("ViTForImageClassification", "image-classification"),
+        ("BertModel", "feature-extraction"),
+    ],
+)
+def test_the_task_follows_from_the_architecture(architecture: str, task: str) -> None:
+    assert architectures.infer({"architectures": [architecture]}, False, [task]) == task
+
+
+def test_a_sentence_transformer_is_an_encoder_whatever_its_architecture_says() -> None:
+    assert architectures.infer({"architectures": ["MPNetForMaskedLM"]}, True, TASKS) == "feature-extraction"
+
+
+@pytest.mark.parametrize(
+    "names", [None, [], ["BertForPreTraining"], ["BertModel", "BertForMaskedLM"], ["XLMWithLMHeadModel"]]
+)
+def test_an_ambiguous_architecture_lists_the_tasks(names: list[str] | None) -> None:
+    with pytest.raises(UsageError, match=r"--task: feature-extraction, text-classification, fill-mask"):
+        architectures.infer({"architectures": names}, False, TASKS)

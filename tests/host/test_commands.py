@@ -1,0 +1,290 @@
+"""The commands as Invoke runs them: exit codes, messages, no traceback."""
+
+import json
+import re
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from invoke.collection import Collection
+from invoke.context import MockContext
+from invoke.exceptions import Exit
+from invoke.program import Program
+from invoke.runners import Result
+from invoke.tasks import Task
+
+import tasks
+from images import build, engine, record, spec
+from images.errors import INTERRUPTED, EngineError, GateError, ImageError
+from tests.host import samples
+
+TARGET = next(name for name in spec.names() if "feature-extraction" in spec.load(name).tasks)
+BASE = f"reg.example/base@sha256:{'0' * 64}"
+KINDS = [ImageError, *ImageError.__subclasses__()]
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def invoke(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Invoke]:
+    """Runs `invoke ...` in this process: exit code, what it printed, what it complained of."""
+    for name in ("BUILDER_BASE", "RUNTIME_BASE"):
+        monkeypatch.setenv(f"MODELYARD_{name}", BASE)
+    monkeypatch.setenv("MODELYARD_CACHE", str(cache))
+    monkeypatch.setattr(tasks, "DIST", tmp_path / "dist")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        program = Program(namespace=Collection.from_module(tasks))
+        code = 0
+        try:
+            program.run(["invoke", *map(str, arguments)])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+# Errors
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_of_error_is_one_message_and_its_exit_code(
+    kind: type[ImageError], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "build", raising(kind("what happened", "what to do")))
+    assert invoke("build", "--target", TARGET) == (kind.exit_code, "", "error: what happened\n  -> what to do\n")
+
+
+def test_an_interrupted_command_says_so_and_has_the_shells_exit_code(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "build", raising(KeyboardInterrupt()))
+    assert invoke("build", "--target", TARGET) == (
+        INTERRUPTED,
+        "",
+        "interrupted: what was half-made is removed\n",
+    )
+
+
+def test_sigterm_unwinds_as_ctrl_c_does(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert invoke("build", "--target", TARGET)[0] == INTERRUPTED
+
+
+@pytest.mark.parametrize("command", ["build", "smoke", "run", "bench", "lock", "render"])
+def test_an_unknown_target_is_a_usage_error_that_lists_them(command: str, invoke: Invoke) -> None:
+    code, out, err = invoke(command, "--target", "nope")
+    assert (code, out) == (2, "")
+    assert err == f"error: there is no target 'nope'\n  -> the targets are: {', '.join(spec.names())}\n"
+
+
+def test_a_build_without_a_target_lists_them(invoke: Invoke) -> None:
+    code, _, err = invoke("build")
+    assert (code, err) == (
+        2,
+        f"error: no target was named\n  -> add --target T; the targets are: {', '.join(spec.names())}\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["smoke", "run", "bench"])
+@pytest.mark.parametrize("arguments", [(), ("--target", TARGET, "--image", "a:b")])
+def test_an_image_is_named_by_target_or_by_reference_and_not_by_both(
+    command: str, arguments: tuple[str, ...], invoke: Invoke
+) -> None:
+    code, _, err = invoke(command, *arguments)
+    assert (code, err) == (2, "error: name either a target or an image\n  -> add --target T, or --image REF\n")
+
+
+@pytest.mark.parametrize("command", ["smoke", "run", "bench"])
+def test_a_target_of_which_nothing_was_built_says_how_to_build_it(command: str, invoke: Invoke) -> None:
+    code, _, err = invoke(command, "--target", TARGET)
+    assert (code, err.splitlines()[0]) == (2, f"error: no image of {TARGET} was built here")
+
+
+def test_a_broken_line_of_a_suite_is_named_by_its_number(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"inputs": "a"}\n{"inputs": \n')
+    code, _, err = invoke("build", "--target", TARGET, "--suite", tmp_path / "mine.jsonl")
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path}/mine.jsonl, line 2 is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--suite", "/nowhere.jsonl", "the suite /nowhere.jsonl cannot be read: No such file or directory"),
+        ("--quantize", "int2", f"{TARGET} has no quantisation mode 'int2'"),
+        ("--tag", "Not/Valid", "--tag 'Not/Valid' is not an image reference"),
+        ("--pooling", "median", "there is no pooling 'median'"),
+        ("--max-length", "-1", "--max-length -1 is no length"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(option: str, value: str, message: str, invoke: Invoke, folder: Path) -> None:
+    code, _, err = invoke("build", "--target", TARGET, "--model", folder, option, value)
+    assert (code, err.splitlines()[-2]) == (2, f"error: {message}")
+
+
+def test_a_folder_that_is_no_model_is_a_model_error(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = invoke("build", "--target", TARGET, "--model", tmp_path / "empty")
+    assert (code, out) == (3, "")
+    assert "error: " in err
+
+
+def test_a_base_that_can_move_is_a_usage_error(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELYARD_RUNTIME_BASE", "debian:12")
+    code, _, err = invoke("build", "--target", TARGET)
+    assert (code, err.partition(":")[0]) == (2, "error")
+    assert "a base image is named by digest" in err
+
+
+# What they print
+
+
+def test_targets_as_json_are_for_scripts(invoke: Invoke) -> None:
+    code, out, _ = invoke("targets", "--json")
+    listed = json.loads(out)
+    assert (code, [entry["name"] for entry in listed]) == (0, spec.names())
+    assert set(listed[0]) == {"name", "summary", "tasks", "modes", "platforms", "size_budget_mib"}
+
+
+def test_targets_are_listed_for_people_too(invoke: Invoke) -> None:
+    out = invoke("targets")[1]
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == spec.names()
+
+
+def test_a_dry_run_says_what_would_be_built(invoke: Invoke, folder: Path) -> None:
+    code, out, _ = invoke("build", "--target", TARGET, "--model", folder, "--dry-run")
+    assert code == 0
+    assert f"tag       modelyard/tiny:{TARGET}\n" in out
+
+
+def test_a_dry_run_as_json_prints_nothing_else(invoke: Invoke, folder: Path) -> None:
+    code, out, err = invoke("build", "--target", TARGET, "--model", folder, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["tag"] == f"modelyard/tiny:{TARGET}"
+
+
+def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(build, "build", lambda *given: asked.extend(given) or raising(EngineError("stop"))())
+    (tmp_path / "mine.jsonl").write_text('{"inputs": "a"}\n')
+    invoke(
+        *("build", "--target", TARGET, "--model", "a/b@main", "--task", "fill-mask", "--quantize", "int8"),
+        *("--suite", tmp_path / "mine.jsonl", "--tag", "x:y", "--pooling", "cls", "--max-length", "64"),
+        *("--accept-failed-gate", "ticket 7", "--allow-pickle", "--trust-remote-code"),
+    )
+    assert asked[0] == build.Request(
+        target=TARGET,
+        model="a/b@main",
+        task="fill-mask",
+        options=build.plan.Options(
+            mode="int8",
+            tag="x:y",
+            suite=b'{"inputs": "a"}\n',
+            pooling="cls",
+            max_length=64,
+            trust_remote_code=True,
+            allow_pickle=True,
+            override="ticket 7",
+        ),
+    )
+
+
+def test_without_a_model_the_bundled_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(build, "build", lambda *given: asked.extend(given) or raising(EngineError("stop"))())
+    invoke("build", "--target", TARGET)
+    assert asked[0].model.startswith("pypi:")
+
+
+def test_renders_that_are_current_are_left_alone(invoke: Invoke) -> None:
+    assert invoke("render", "--check") == (0, "", "")
+
+
+# Smoke test and benchmark of an image
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> samples.FakeEngine:
+    fake = samples.engine()
+    monkeypatch.setattr(engine, "require", lambda _: fake)
+    return fake
+
+
+def test_a_smoke_test_prints_its_table(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    code, out, _ = invoke("smoke", "--image", "a:b")
+    assert (code, out.splitlines()[-1]) == (0, "  PASS (exit code 0)")
+    assert " a:b smoke-test --json" in machine.asked[0]
+
+
+def test_a_failed_smoke_test_prints_its_report_and_the_error(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    machine.answers["smoke-test"] = samples.engine(samples.failed(misses=["a miss"])).answers["smoke-test"]
+    code, out, err = invoke("smoke", "--image", "a:b", "--json")
+    assert (code, json.loads(out)["misses"]) == (GateError.exit_code, ["a miss"])
+    assert err.startswith("error: the artifact does not reproduce")
+
+
+def test_the_newest_image_of_a_target_is_tested(invoke: Invoke, machine: samples.FakeEngine, tmp_path: Path) -> None:
+    record.write(tmp_path / "dist", samples.record(reference="x:y", info=samples.info(target=TARGET)))
+    invoke("smoke", "--target", TARGET)
+    assert " x:y smoke-test" in machine.asked[0]
+
+
+def test_a_benchmark_prints_what_the_image_measured(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    machine.answers["bench"] = "{}\n"
+    assert invoke("bench", "--image", "a:b", "--json", "--seconds", "1") == (0, "{}\n", "")
+    assert machine.asked == ["run a:b bench --seconds=1.0 --json"]
+
+
+def test_a_failed_benchmark_says_why(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    del machine
+    assert invoke("bench", "--image", "a:b") == (1, "", "error: the benchmark failed:\nit broke\n")
+
+
+# Tools
+
+
+def test_the_first_tool_that_fails_ends_the_check_with_its_exit_code() -> None:
+    context = MockContext(run={re.compile(".*mypy"): Result(exited=3), re.compile(".*"): Result(exited=0)}, repeat=True)
+    with pytest.raises(Exit) as caught:
+        tasks.check(context)
+    assert (caught.value.code, caught.value.message) == (3, "error: `mypy` failed")
+
+
+def test_tools_are_those_of_this_very_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    context = MockContext(run=True, repeat=True)
+    tasks.check(context)
+    ran = [call.args[0] for call in context.run.call_args_list]
+    assert all(command.startswith(f"{sys.executable} -m ") for command in ran)
+    assert capsys.readouterr().out.startswith("$ ruff check .\n")
+
+
+# Invoke takes the help out of a command when it reads it: these are read for the first time.
+COMMANDS = {name: each for name, each in runpy.run_path(str(tasks.__file__)).items() if isinstance(each, Task)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does(name: str) -> None:
+    assert str(COMMANDS[name].__doc__).strip().endswith(".")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_does(name: str) -> None:
+    assert all(argument.help for argument in COMMANDS[name].get_arguments())

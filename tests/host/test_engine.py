@@ -1,0 +1,396 @@
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from images import engine
+from images.engine import Engine
+from images.errors import DiskFullError, EngineError, ImageError
+from tests.host import samples
+
+Script = Callable[..., Path]
+
+
+def version(client: str) -> str:
+    return f"""[ "$1" = version ] && echo '{json.dumps({"Client": {"Version": client}, "Server": {}})}' && exit 0"""
+
+
+GOOD = version("20.10.24+dfsg1")
+UNREACHABLE = """[ "$1" = version ] && echo '{"Client": {"Version": "20.10.24"}, "Server": null}' &&
+echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2 && exit 1"""
+WITHOUT_BUILDX = version("28.2.2") + '\n[ "$1" = buildx ] && echo "docker: unknown command: docker buildx" >&2 && exit 1'
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Makes `docker`, or another program, in a folder for PATH; returns the folder."""
+
+    def make(folder: str, lines: str, name: str = "docker") -> Path:
+        file = tmp_path / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{lines}\n")
+        file.chmod(0o755)
+        return file.parent
+
+    return make
+
+
+def search(*folders: Path) -> dict[str, str]:
+    return {"PATH": os.pathsep.join(map(str, folders))}
+
+
+def found(cache: Path, *folders: Path) -> str:
+    machine = engine.find(samples.config(cache), search(*folders))
+    return machine.program if machine else ""
+
+
+# The command line
+
+
+def test_a_build_has_no_network_and_tags_nothing(tmp_path: Path) -> None:
+    argv = engine.build_command(tmp_path, tmp_path / "iid", args={}, labels={})
+    assert argv == ["build", "--network=none", f"--file={tmp_path}/Dockerfile", f"--iidfile={tmp_path}/iid", str(tmp_path)]
+
+
+def test_arguments_and_labels_are_passed_in_a_fixed_order(tmp_path: Path) -> None:
+    argv = engine.build_command(tmp_path, tmp_path / "iid", args={"B": "2", "A": "1 =x"}, labels={"d": "4", "c": ""})
+    assert argv[4:-1] == ["--build-arg=A=1 =x", "--build-arg=B=2", "--label=c=", "--label=d=4"]
+
+
+def test_another_dockerfile_can_be_named(tmp_path: Path) -> None:
+    argv = engine.build_command(tmp_path, tmp_path / "iid", args={}, labels={}, dockerfile=Path("/other"))
+    assert "--file=/other" in argv
+
+
+def test_our_own_daemon_shares_no_folder_with_another(tmp_path: Path) -> None:
+    config = samples.config(tmp_path)
+    options = dict(option.removeprefix("--").split("=", 1) for option in engine.daemon_command(config)[1:])
+    assert options["host"] == f"unix://{engine.socket(config)}"
+    assert all(Path(options[name]).is_relative_to(tmp_path) for name in ("data-root", "exec-root", "pidfile"))
+
+
+def test_the_socket_lies_beside_the_daemons_data(tmp_path: Path) -> None:
+    assert engine.socket(samples.config(Path("/c"))) == Path("/c/engine/docker.sock")
+
+
+def test_the_socket_of_a_deep_cache_has_a_short_path_of_its_own() -> None:
+    deep = [engine.socket(samples.config(Path("/") / (letter * 90))) for letter in "ab"]
+    assert all(len(str(path)) <= engine.SOCKET_LIMIT for path in deep)
+    assert deep[0] != deep[1]
+
+
+# What its failures mean
+
+STEP = """#5 [2/2] RUN python3 -m images.inside.export
+#5 0.142 Traceback (most recent call last):
+#5 0.142 {line}
+#5 ERROR: executor failed running [/bin/sh -c python3 -m images.inside.export]: exit code: 1
+------
+ > [2/2] RUN python3 -m images.inside.export:
+------
+executor failed running [/bin/sh -c python3 -m images.inside.export]: exit code: 1"""
+PODMAN_STEP = """STEP 2/2: RUN python3 -m images.inside.export
+{line}
+Error: building at STEP "RUN python3 -m images.inside.export": while running runtime: exit status 1"""
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Cannot connect to the Docker daemon at unix:///run/docker.sock. Is the docker daemon running?",
+        "#9 transferring context\nerror reading from server: EOF",
+        "failed to receive status: rpc error: code = Unavailable desc = transport is closing",
+        "error during connect: Post \"http://%2Frun%2Fdocker.sock/v1.41/containers/create\": EOF",
+        "read unix @->/run/docker.sock: read: connection reset by peer",
+        "error waiting for container: unexpected EOF",
+        "Error: unable to connect to Podman socket: dial tcp 127.0.0.1:9: connect: connection refused",
+    ],
+)
+def test_a_dead_engine_is_said_to_be_dead(output: str) -> None:
+    error = engine.failure("a build step failed", output)
+    assert (type(error), error.what) == (EngineError, "the container engine stopped answering")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "failed to solve: failed to copy: write /var/lib/docker/tmp/x: no space left on device",
+        "Error response from daemon: Error processing tar file(exit status 1): write /a: no space left on device",
+        STEP.format(line="OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_is_said_to_be_full(output: str) -> None:
+    assert isinstance(engine.failure("a build step failed", output), DiskFullError)
+
+
+@pytest.mark.parametrize("output", [STEP, PODMAN_STEP])
+@pytest.mark.parametrize("line", ["ValueError: no such layer", "ConnectionRefusedError: [Errno 111] Connection refused"])
+def test_a_failing_step_is_shown_whatever_it_speaks_of(output: str, line: str) -> None:
+    error = engine.failure("a build step failed", output.format(line=line))
+    assert isinstance(error, EngineError)
+    assert error.what.startswith("a build step failed; the end of its output:\n")
+    assert line in error.what
+
+
+def test_of_a_long_output_only_the_end_is_shown() -> None:
+    said = engine.failure("it failed", "\n".join(f"line {number}" for number in range(100))).what
+    assert "line 75\n" in said
+    assert "line 74\n" not in said
+
+
+# Where it is
+
+
+def test_every_docker_comes_before_every_podman(script: Script) -> None:
+    one, two = script("one", ""), script("two", "")
+    script("one", "", "podman")
+    assert engine.programs(search(one, two)["PATH"]) == [f"{one}/docker", f"{two}/docker", f"{one}/podman"]
+
+
+def test_a_program_that_two_folders_share_is_tried_once_and_where_it_came_first(script: Script, tmp_path: Path) -> None:
+    one, two, three = script("one", ""), script("two", ""), tmp_path / "three"
+    three.symlink_to(one)
+    assert engine.programs(search(one, two, three)["PATH"]) == [f"{one}/docker", f"{two}/docker"]
+
+
+def test_what_cannot_be_run_is_no_engine(script: Script, tmp_path: Path) -> None:
+    plain = script("plain", "")
+    (plain / "docker").chmod(0o644)
+    (tmp_path / "folder/docker").mkdir(parents=True)
+    assert engine.programs(search(plain, tmp_path / "folder", tmp_path / "missing")["PATH"]) == []
+
+
+def test_an_empty_path_has_no_engine() -> None:
+    assert engine.programs("") == []
+
+
+@pytest.mark.starts_programs
+def test_an_engine_that_answers_is_taken_with_its_version(script: Script, tmp_path: Path) -> None:
+    machine = engine.find(samples.config(tmp_path), search(script("good", GOOD)))
+    assert str(machine) == "docker 20.10.24+dfsg1"
+
+
+@pytest.mark.starts_programs
+@pytest.mark.parametrize(
+    "lines",
+    [
+        UNREACHABLE,
+        WITHOUT_BUILDX,
+        "echo garbage",
+        "echo '[]'",
+        "echo '{}'",
+        """echo '{"Client": {"Version": "dev"}}'""",
+        "exit 127",
+        "kill -9 $$",
+    ],
+)
+def test_a_docker_that_cannot_build_is_passed_over(lines: str, script: Script, tmp_path: Path) -> None:
+    bad, good = script("bad", lines), script("good", GOOD)
+    assert found(tmp_path, bad, good) == f"{good}/docker"
+
+
+@pytest.mark.starts_programs
+def test_a_file_that_is_no_program_is_passed_over(script: Script, tmp_path: Path) -> None:
+    bad, good = script("bad", ""), script("good", GOOD)
+    (bad / "docker").write_bytes(b"\x7fELF of another machine")
+    assert found(tmp_path, bad, good) == f"{good}/docker"
+
+
+@pytest.mark.starts_programs
+def test_a_docker_that_never_answers_is_passed_over(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 0.05)
+    assert found(tmp_path, script("bad", "exec sleep 60")) == ""
+
+
+@pytest.mark.starts_programs
+def test_a_new_docker_with_its_builder_is_taken(script: Script, tmp_path: Path) -> None:
+    good = script("good", version("28.2.2") + '\n[ "$1 $2" = "buildx version" ] && exit 0')
+    assert found(tmp_path, good) == f"{good}/docker"
+
+
+@pytest.mark.starts_programs
+def test_podman_needs_no_builder_of_its_own(script: Script, tmp_path: Path) -> None:
+    script("good", version("25.0.0") + "\nexit 1", "podman")
+    assert found(tmp_path, tmp_path / "good") == f"{tmp_path}/good/podman"
+
+
+@pytest.mark.starts_programs
+def test_without_an_engine_there_is_none(script: Script, tmp_path: Path) -> None:
+    assert found(tmp_path, script("bad", UNREACHABLE)) == ""
+
+
+@pytest.fixture
+def ours(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A PATH whose docker reaches nothing but the daemon that we started."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    socket = engine.socket(samples.config(tmp_path))
+    socket.parent.mkdir()
+    socket.touch()
+    return search(script("bin", f'[ "$DOCKER_HOST" = "unix://{socket}" ] || exit 1\n{GOOD}'))
+
+
+@pytest.mark.starts_programs
+def test_the_daemon_that_we_started_is_found_again(ours: dict[str, str], tmp_path: Path) -> None:
+    machine = engine.find(samples.config(tmp_path), ours)
+    assert machine
+    assert str(machine) == f"docker 20.10.24+dfsg1 at unix://{engine.socket(samples.config(tmp_path))}"
+
+
+@pytest.mark.starts_programs
+def test_a_users_own_docker_host_is_not_overruled(ours: dict[str, str], tmp_path: Path) -> None:
+    assert engine.find(samples.config(tmp_path), ours | {"DOCKER_HOST": "tcp://elsewhere"}) is None
+
+
+@pytest.mark.starts_programs
+def test_the_error_without_an_engine_names_what_was_tried(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = script("bad", UNREACHABLE)
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(EngineError, match=rf"answers \({re.escape(str(folder))}/docker\)\n  -> run `invoke setup`"):
+        engine.require(samples.config(tmp_path))
+
+
+def test_the_error_without_any_program_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="neither docker nor podman is on PATH"):
+        engine.require(samples.config(tmp_path))
+
+
+# Asking it
+
+
+def machine(folder: Path) -> Engine:
+    return Engine(program=f"{folder}/docker", version="20.10")
+
+
+BUILT = 'for a in "$@"; do case "$a" in --iidfile=*) echo {identity} > "${{a#*=}}" ;; esac; done; echo "#1 one"; echo two'
+
+
+def build(folder: Path, context: Path, lines: list[str]) -> str:
+    context.mkdir()
+    return machine(folder).build(context, args={}, labels={}, log=io.StringIO(), line=lines.append)
+
+
+@pytest.mark.starts_programs
+@pytest.mark.parametrize("identity", ["sha256:abc", "abc"])
+def test_a_build_ends_with_the_images_id(identity: str, script: Script, tmp_path: Path) -> None:
+    assert build(script("bin", BUILT.format(identity=identity)), tmp_path / "context", []) == "sha256:abc"
+
+
+@pytest.mark.starts_programs
+def test_a_build_tells_every_line_and_leaves_no_file(script: Script, tmp_path: Path) -> None:
+    lines: list[str] = []
+    build(script("bin", BUILT.format(identity="abc")), tmp_path / "context", lines)
+    assert lines == ["#1 one", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "context"]
+
+
+@pytest.mark.starts_programs
+def test_a_failed_build_shows_its_end(script: Script, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="a build step failed; the end of its output:\nthe reason"):
+        build(script("bin", "echo the reason >&2; exit 1"), tmp_path / "context", [])
+
+
+@pytest.mark.starts_programs
+def test_an_interrupted_build_ends_the_engines_process(script: Script, tmp_path: Path) -> None:
+    folder = script("bin", f"echo $$ > {tmp_path}/pid; echo started; exec sleep 60")
+    with pytest.raises(KeyboardInterrupt):
+        machine(folder).build(tmp_path, args={}, labels={}, log=io.StringIO(), line=_interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def _interrupt(_line: str) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.starts_programs
+def test_a_container_that_takes_too_long_is_removed(script: Script, tmp_path: Path) -> None:
+    folder = script("bin", f'echo "$@" >> {tmp_path}/asked; [ "$1" = run ] && exec sleep 60')
+    with pytest.raises(EngineError, match="`smoke-test` in image took longer than 0 s"):
+        machine(folder).run("image", "smoke-test", timeout=0.5)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    name = re.findall(r"--name=(\S+)", asked[0])
+    assert asked[1] == f"rm --force {name[0]}"
+
+
+INSPECTED = [{"Id": "abc", "Size": 7, "RootFS": {"Layers": ["sha256:1"]}, "Config": {"Labels": None}}]
+
+
+@pytest.mark.starts_programs
+def test_an_image_is_described(script: Script) -> None:
+    facts = machine(script("bin", f"echo '{json.dumps(INSPECTED)}'")).image("name")
+    assert facts == engine.ImageFacts(id="sha256:abc", size=7, layers=("sha256:1",), labels={})
+
+
+@pytest.mark.starts_programs
+def test_an_image_that_is_not_there_is_none(script: Script) -> None:
+    assert machine(script("bin", "echo '[]'; echo 'Error: No such image: name' >&2; exit 1")).image("name") is None
+
+
+@pytest.mark.starts_programs
+def test_a_dead_engine_is_not_taken_for_a_missing_image(script: Script) -> None:
+    with pytest.raises(EngineError, match="stopped answering"):
+        machine(script("bin", "echo '[]'; echo 'Cannot connect to the Docker daemon' >&2; exit 1")).image("name")
+
+
+@pytest.mark.starts_programs
+def test_a_base_that_is_there_is_not_loaded_again(script: Script, tmp_path: Path) -> None:
+    folder = script("bin", f"echo $1 >> {tmp_path}/asked; echo '{json.dumps(INSPECTED)}'")
+    machine(folder).load_base(tmp_path / "base.tar", "base")
+    assert (tmp_path / "asked").read_text() == "image\n"
+
+
+@pytest.mark.starts_programs
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("no space left on device", DiskFullError), ("Cannot connect to the Docker daemon", EngineError)],
+)
+def test_a_base_that_cannot_be_loaded_is_an_error_of_its_kind(said: str, kind: type[ImageError], script: Script) -> None:
+    folder = script("bin", f'[ "$1" = import ] && echo "{said}" >&2; exit 1')
+    with pytest.raises(kind):
+        machine(folder).load_base(Path("base.tar"), "base")
+
+
+@pytest.mark.starts_programs
+def test_the_files_of_an_image_are_read_and_its_container_removed(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "root.tar").write_bytes(samples.tar({"usr/bin/python3": 3}))
+    cases = f"case $1 in create) echo c1 ;; export) cat {tmp_path}/root.tar ;; rm) echo $3 > {tmp_path}/removed ;; esac"
+    with machine(script("bin", cases)).files("image") as files:
+        assert [(member.name, member.size) for member in files] == [("usr/bin/python3", 3)]
+    assert (tmp_path / "removed").read_text() == "c1\n"
+
+
+@pytest.mark.starts_programs
+def test_a_served_image_is_reached_on_the_loopback_and_removed(script: Script, tmp_path: Path) -> None:
+    asked = f'echo "$@" >> {tmp_path}/asked; [ "$1" = port ] && echo 127.0.0.1:49153'
+    with machine(script("bin", f"{asked}; exit 0")).serve("image", flags=["--read-only"]) as served:
+        assert served.url == "http://127.0.0.1:49153"
+    lines = (tmp_path / "asked").read_text().splitlines()
+    assert "--publish=127.0.0.1::8080 --read-only image" in lines[0]
+    assert lines[-1] == f"rm --force {served.container}"
+
+
+# Stopping our own
+
+
+def test_there_is_nothing_to_stop_where_nothing_was_started(tmp_path: Path) -> None:
+    assert engine.stop_daemon(samples.config(tmp_path)) is False
+
+
+@pytest.mark.starts_programs
+def test_a_process_that_took_a_dead_daemons_number_is_not_stopped(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        (tmp_path / "engine/docker.pid").write_text(f"{bystander.pid}\n")
+        assert engine.stop_daemon(samples.config(tmp_path)) is False
+        assert bystander.poll() is None

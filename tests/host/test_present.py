@@ -1,0 +1,138 @@
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from images import present
+from images.build import Built
+from images.engine import Engine
+from images.inside import tasks
+from images.inside.contract import Bounds, Embedding
+from images.inside.report import Report
+from images.record import Override
+from tests.host import samples
+
+ENGINE = Engine(program="/usr/bin/docker", version="20.10")
+EMBEDDING = Embedding(dimension=4, pooling="mean", normalized=True)
+
+
+def built(*, fresh: bool = True, **record: Any) -> str:
+    result = Built(record=samples.record(**record), file=Path("dist/x/record.json"), fresh=fresh)
+    return present.built(result, ENGINE)
+
+
+def commands(machine: Engine = ENGINE, **manifest: Any) -> list[str]:
+    return present.next_commands(samples.record(info=samples.info(**manifest)), machine)
+
+
+def curl(**manifest: Any) -> tuple[str, dict[str, Any]]:
+    words = shlex.split(commands(**manifest)[1])
+    return words[2].removeprefix("http://127.0.0.1:8080"), json.loads(words[-1])
+
+
+# What was built
+
+
+def test_the_first_line_is_the_name_and_the_second_the_id() -> None:
+    assert built().splitlines()[:2] == ["modelyard/tiny-model:some-cpu", "  image     sha256:final"]
+
+
+def test_an_image_that_was_there_is_said_to_be_up_to_date() -> None:
+    assert built(fresh=False).splitlines()[0].endswith("(up to date: nothing was built)")
+
+
+def test_the_size_is_told_with_and_without_the_model() -> None:
+    assert "3.0 MiB: 2.0 MiB and the artifact's 1.0 MiB" in built()
+
+
+def test_the_gate_is_told_by_its_worst_figures_and_their_inputs() -> None:
+    assert (
+        "gate      2 inputs against the original: "
+        "max_abs_diff 3e-05 (long, bound 0.0001), agreement 1 (short, bound 1)"
+    ) in built()
+
+
+def test_a_figure_without_a_bound_is_told_without_one() -> None:
+    assert "max_abs_diff 3e-05 (long)," in built(verdict=samples.report(bounds=Bounds(agreement=1.0)))
+
+
+def test_an_accepted_failure_cannot_be_overlooked() -> None:
+    text = built(override=Override(reason="ticket 7", misses=[]), verdict=samples.failed())
+    assert "OVERRIDE  the gate FAILED and was accepted: ticket 7" in text
+
+
+def test_without_latency_there_is_no_line_of_it() -> None:
+    verdict: Report = samples.failed(latency=None)
+    assert "latency" not in built(verdict=verdict)
+
+
+def test_a_model_without_a_revision_is_told_by_its_digest() -> None:
+    model = msgspec.structs.replace(samples.MODEL, source="folder", revision="")
+    assert "acme/Tiny_Model (folder) sha256:4d0de1" in built(info=samples.info(model=model))
+
+
+# What to type next
+
+
+def test_the_next_commands_serve_ask_and_prove() -> None:
+    serve, ask, prove = commands()
+    assert serve == "/usr/bin/docker run --rm -p 127.0.0.1:8080:8080 modelyard/tiny-model:some-cpu"
+    assert ask.startswith("curl -s http://127.0.0.1:8080/")
+    assert prove == "/usr/bin/docker run --rm modelyard/tiny-model:some-cpu smoke-test"
+
+
+def test_the_commands_find_the_engine_that_we_started() -> None:
+    machine = Engine(program="docker", version="20.10", environment={"DOCKER_HOST": "unix:///c/docker.sock"})
+    assert commands(machine)[0].startswith("DOCKER_HOST=unix:///c/docker.sock docker run ")
+
+
+@pytest.mark.parametrize("task", tasks.NAMES)
+def test_the_first_request_of_every_task_is_one_that_it_takes(task: str) -> None:
+    route, body = curl(task=task, mask_token="[MASK]")  # noqa: S106 - a token of text
+    assert route == "/predict"
+    msgspec.convert(body, tasks.load(task).payload_type)
+
+
+def test_an_embedding_model_is_asked_for_embeddings() -> None:
+    assert curl(task="feature-extraction", embedding=EMBEDDING) == (
+        "/v1/embeddings",
+        {"model": "acme/Tiny_Model", "input": "Hello, world"},
+    )
+
+
+def test_the_models_own_mask_is_in_the_first_request() -> None:
+    assert curl(task="fill-mask", mask_token="<mask>")[1] == {"inputs": "Paris is the capital of <mask>."}  # noqa: S106
+
+
+@pytest.mark.parametrize("name", ["it's mine", 'so "called"', "100% $HOME"])
+def test_no_models_name_breaks_the_command(name: str) -> None:
+    model = msgspec.structs.replace(samples.MODEL, id=name)
+    assert curl(task="feature-extraction", embedding=EMBEDDING, model=model)[1]["model"] == name
+
+
+# Plans and targets
+
+
+def test_a_plan_is_one_line_a_decision() -> None:
+    lines = present.plan(samples.plan()).splitlines()
+    assert lines[0] == "target    some-cpu"
+    assert "tag       modelyard/tiny-model:some-cpu" in lines
+    assert "EXPORTER  exact" in lines
+
+
+def test_targets_are_told_with_tasks_modes_and_platforms() -> None:
+    assert present.targets([samples.target(), samples.target(name="b")]) == (
+        "some-cpu\n"
+        "  a target of the tests\n"
+        "  tasks      text-classification, fill-mask\n"
+        "  quantize   none, int8\n"
+        "  platforms  linux/amd64\n"
+        "b\n"
+        "  a target of the tests\n"
+        "  tasks      text-classification, fill-mask\n"
+        "  quantize   none, int8\n"
+        "  platforms  linux/amd64"
+    )

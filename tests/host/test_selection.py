@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+
+from images.errors import UsageError
+from tests.checkpoints import MODULES, paths, refused, resolve, write
+
+
+def test_only_the_files_that_the_build_needs_are_kept(folder: Path, cache: Path) -> None:
+    write(folder, {"vocab.txt": "a", "spiece.model": "b", "chat_template.jinja": "c", "1_Pooling/config.json": {}})
+    write(folder, {"modules.json": MODULES, "2_Dense/config.json": {}, "2_Dense/model.safetensors": 2})
+    kept = paths(resolve(folder, cache))
+    write(
+        folder, {"onnx/model.onnx": "", "onnx/config.json": {}, "pytorch_model.bin": "", "code.py": "", "README.md": ""}
+    )
+    write(
+        folder, {"model.fp16.safetensors": 1, "tf_model.h5": "", ".git/config.json": {}, "checkpoint-1/config.json": {}}
+    )
+    assert paths(resolve(folder, cache)) == kept
+    expected = "config.json model.safetensors modules.json spiece.model tokenizer.json vocab.txt chat_template.jinja"
+    modules = "1_Pooling/config.json 2_Dense/config.json 2_Dense/model.safetensors"
+    assert kept == sorted([*expected.split(), *modules.split()])
+
+
+def test_a_sharded_model_keeps_its_index_and_shards(folder: Path, cache: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    write(folder, {"model.safetensors.index.json": {"weight_map": {"weight": "model-1.safetensors"}}})
+    assert {"model.safetensors.index.json", "model-1.safetensors"} < set(paths(resolve(folder, cache)))
+
+
+def test_a_missing_config_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "config.json").unlink()
+    assert "no config.json" in refused(folder, cache)
+
+
+@pytest.mark.parametrize(
+    ("file", "word"),
+    [
+        ("pytorch_model.bin", "--allow-pickle"),
+        ("model.gguf", "GGUF"),
+        ("tf_model.h5", "TensorFlow"),
+        ("flax_model.msgpack", "Flax"),
+        ("adapter_model.safetensors", "adapter"),
+        ("notes.txt", "no weights"),
+    ],
+)
+def test_a_model_without_safetensors_is_refused_with_what_it_has(
+    folder: Path, cache: Path, file: str, word: str
+) -> None:
+    (folder / "model.safetensors").unlink()
+    write(folder, {file: "x"})
+    assert word in refused(folder, cache)
+
+
+def test_a_pickle_is_kept_when_it_is_allowed(folder: Path, cache: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pytorch_model.bin" in paths(resolve(folder, cache, allow_pickle=True))
+
+
+def test_safetensors_win_over_an_allowed_pickle(folder: Path, cache: Path) -> None:
+    write(folder, {"pytorch_model.bin": "x"})
+    assert "pytorch_model.bin" not in paths(resolve(folder, cache, allow_pickle=True))
+
+
+def test_a_module_with_pickled_weights_is_refused(folder: Path, cache: Path) -> None:
+    write(folder, {"modules.json": MODULES, "2_Dense/config.json": {}, "2_Dense/pytorch_model.bin": "x"})
+    assert "2_Dense/pytorch_model.bin" in refused(folder, cache)
+
+
+def test_an_index_that_names_a_missing_shard_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    write(folder, {"model.safetensors.index.json": {"weight_map": {"a": "model-2.safetensors"}}})
+    assert "model-2.safetensors" in refused(folder, cache)
+
+
+@pytest.mark.parametrize("content", [{}, ["x"], [{"path": 1}], 5])
+def test_modules_that_are_no_list_of_modules_are_refused(folder: Path, cache: Path, content: object) -> None:
+    write(folder, {"modules.json": content})
+    assert "modules.json is no list" in refused(folder, cache)
+
+
+def test_a_model_without_tokenizer_is_refused(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    assert "no tokenizer" in refused(folder, cache)
+
+
+def test_an_image_model_needs_no_tokenizer(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    assert resolve(folder, cache, task="image-classification", tasks=("image-classification",)).files
+
+
+def test_a_task_that_the_target_lacks_is_refused_with_what_it_has(folder: Path, cache: Path) -> None:
+    assert "it has: fill-mask" in refused(folder, cache, UsageError, tasks=("fill-mask",))
+
+
+def test_a_task_on_the_command_line_wins(folder: Path, cache: Path) -> None:
+    assert resolve(folder, cache, task="fill-mask").task == "fill-mask"
+
+
+def test_an_unknown_task_on_the_command_line_is_refused(folder: Path, cache: Path) -> None:
+    assert "cooking" in refused(folder, cache, UsageError, task="cooking")

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from images import spec
+from images.errors import UsageError
+from tests.host import samples
+
+FACTS = """
+summary = "s"
+platforms = ["linux/amd64"]
+tasks = ["fill-mask"]
+size_budget_mib = 100
+{more}
+[modes.none]
+exporter = "one"
+[modes.none.bounds]
+max_abs_diff = 1e-4
+[modes.half]
+exporter = "one"
+[modes.half.bounds]
+cosine = 0.9
+[modes.int8]
+exporter = "two"
+[modes.int8.bounds]
+agreement = 1.0
+[runtime]
+without = ["sympy"]
+"""
+
+
+def write(root: Path, folder: str = "some_cpu", facts: str = FACTS, more: str = "") -> Path:
+    file = root / "targets" / folder / spec.FACTS
+    file.parent.mkdir(parents=True)
+    file.write_text(facts.replace("{more}", more))
+    return root
+
+
+def refused(root: Path, name: str = "some-cpu") -> str:
+    with pytest.raises(UsageError) as caught:
+        spec.load(name, root)
+    return str(caught.value)
+
+
+def test_targets_are_the_folders_with_facts_in_alphabetical_order(tmp_path: Path) -> None:
+    write(tmp_path, "zebra"), write(tmp_path, "a_b_c")
+    (tmp_path / "targets/__pycache__").mkdir()
+    assert spec.names(tmp_path) == ["a-b-c", "zebra"]
+
+
+def test_listing_targets_reads_no_facts(tmp_path: Path) -> None:
+    assert spec.names(write(tmp_path, facts="broken [")) == ["some-cpu"]
+
+
+def test_a_target_is_named_after_its_folder(tmp_path: Path) -> None:
+    loaded = spec.load("some-cpu", write(tmp_path))
+    assert (loaded.name, loaded.module, loaded.folder) == ("some-cpu", "some_cpu", tmp_path / "targets/some_cpu")
+
+
+def test_modes_keep_their_order(tmp_path: Path) -> None:
+    assert list(spec.load("some-cpu", write(tmp_path)).modes) == ["none", "half", "int8"]
+
+
+def test_exporters_are_those_of_the_modes_each_once(tmp_path: Path) -> None:
+    assert spec.load("some-cpu", write(tmp_path)).exporters == ("one", "two")
+
+
+def test_the_runtime_is_locked_beside_the_exporters() -> None:
+    assert samples.target().environments == ("exact", "small", "run")
+
+
+def test_a_lock_lies_beside_its_source() -> None:
+    target = samples.target()
+    assert target.lock_source("exact").with_suffix(".txt") == target.lock("exact")
+
+
+def test_only_the_runtimes_lock_leaves_packages_out(tmp_path: Path) -> None:
+    loaded = spec.load("some-cpu", write(tmp_path))
+    assert (loaded.without("run"), loaded.without("one")) == (("sympy",), ())
+
+
+def test_an_unknown_target_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    write(tmp_path, "a_b"), write(tmp_path, "c")
+    assert refused(tmp_path, "nope") == "there is no target 'nope'\n  -> the targets are: a-b, c"
+
+
+def test_no_folder_outside_targets_is_a_target(tmp_path: Path) -> None:
+    assert "there is no target '../targets/some-cpu'" in refused(write(tmp_path), "../targets/some-cpu")
+
+
+def test_an_unknown_fact_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    said = refused(write(tmp_path, more="sizes = 1"))
+    assert "targets/some_cpu/target.toml: Object contains unknown field `sizes`" in said
+    assert "size_budget_mib" in said
+
+
+@pytest.mark.parametrize("fact", ["name", "folder"])
+def test_the_facts_that_the_folder_gives_are_not_among_the_known_keys(fact: str, tmp_path: Path) -> None:
+    known = refused(write(tmp_path, more="sizes = 1")).partition("the keys are: ")[2].split(", ")
+    assert fact not in known
+
+
+def test_a_fact_of_the_wrong_kind_is_refused_with_its_path(tmp_path: Path) -> None:
+    assert "got `str` - at `$.cpu_only`" in refused(write(tmp_path, more='cpu_only = "yes"'))
+
+
+def test_an_unknown_bound_is_refused_with_its_path(tmp_path: Path) -> None:
+    facts = FACTS.replace("cosine = 0.9", "cosin = 0.9")
+    assert "unknown field `cosin` - at `$.modes[...].bounds`" in refused(write(tmp_path, facts=facts))
+
+
+def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert "target.toml: Invalid value (at line 2" in refused(write(tmp_path, facts="\nsummary = some words\n"))
+
+
+@pytest.mark.parametrize("fact", ["platforms", "tasks"])
+def test_a_target_without_platforms_or_tasks_is_refused(fact: str, tmp_path: Path) -> None:
+    lines = [f"{fact} = []" if line.startswith(fact) else line for line in FACTS.splitlines()]
+    assert f"$.{fact}" in refused(write(tmp_path, facts="\n".join(lines)))
+
+
+def test_a_target_without_modes_is_refused(tmp_path: Path) -> None:
+    facts = FACTS.partition("[modes")[0] + "modes = {}\n"
+    assert "$.modes" in refused(write(tmp_path, facts=facts))

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from images import suite
+from images.errors import UsageError
+
+
+def refused(file: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        suite.read(file)
+    return str(caught.value)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mine.jsonl"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"inputs": "a"}\n',
+        b'{"inputs": "a"}',
+        b'\n{"inputs": ["a", "b"]}\r\n  \n{"inputs": {"question": "a", "context": "b"}, "parameters": {}}\n',
+        '{"inputs": "東京\u2028\x85"}\n'.encode(),
+    ],
+)
+def test_a_suite_comes_back_as_it_is(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    assert suite.read(file) == content
+
+
+@pytest.mark.parametrize("line", [b"{", b"inputs: a", b'{"inputs": "\xff"}', b"{'inputs': 'a'}"])
+def test_a_line_that_is_not_json_is_named_by_its_number(line: bytes, file: Path) -> None:
+    file.write_bytes(b'{"inputs": "a"}\n\n' + line + b"\n")
+    assert refused(file).startswith(f"{file}, line 3 is not JSON: ")
+
+
+@pytest.mark.parametrize("line", ["[]", '"a"', "1", "null", "{}", '{"input": "a"}'])
+def test_a_line_that_is_no_request_is_named_by_its_number(line: str, file: Path) -> None:
+    file.write_text(f'{{"inputs": "a"}}\n{line}\n')
+    assert refused(file).startswith(f'{file}, line 2: a JSON object with "inputs" was expected')
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \n\t\n"])
+def test_an_empty_suite_is_refused_and_not_left_out(content: str, file: Path) -> None:
+    file.write_text(content)
+    assert refused(file).startswith(f"the suite {file} is empty")
+
+
+def test_a_missing_suite_is_refused_with_the_reason(file: Path) -> None:
+    assert refused(file).startswith(f"the suite {file} cannot be read: No such file or directory")
+
+
+def test_a_folder_is_no_suite(tmp_path: Path) -> None:
+    assert "cannot be read: Is a directory" in refused(tmp_path)
