@@ -19,7 +19,9 @@ def batch(items: Sequence[Item], manifest: Manifest) -> dict[str, IntArray]:
     mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, item in enumerate(items):
         real = _real(len(item.ids), shape[1], manifest)
-        ids[row, real], mask[row, real], types[row, real] = item.ids, 1, item.type_ids
+        ids[row, real], mask[row, real] = item.ids, 1
+        if manifest.token_types:
+            types[row, real] = item.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
@@ -33,8 +35,19 @@ def split(outputs: Outputs, items: Sequence[Item], manifest: Manifest) -> list[O
 
 
 def predict(runner: Runner, items: Sequence[Item], manifest: Manifest) -> list[Outputs]:
-    """Run items as one batch; one mapping of outputs an item, in order."""
-    return split(runner.predict(batch(items, manifest)), items, manifest)
+    """Run items, as one batch where the model bears padding; one mapping of outputs an item, in order."""
+    if manifest.padding or len({len(item.ids) for item in items}) == 1:
+        return split(runner.predict(batch(items, manifest)), items, manifest)
+    return _by_length(runner, items, manifest)
+
+
+def _by_length(runner: Runner, items: Sequence[Item], manifest: Manifest) -> list[Outputs]:
+    """A model that mixes neighbouring tokens without looking at the mask is right without padding only."""
+    found: dict[int, Outputs] = {}
+    for length in {len(item.ids) for item in items}:
+        rows = [row for row, item in enumerate(items) if len(item.ids) == length]
+        found.update(zip(rows, predict(runner, [items[row] for row in rows], manifest), strict=True))
+    return [found[row] for row in range(len(items))]
 
 
 def _real(length: int, longest: int, manifest: Manifest) -> slice:

@@ -134,6 +134,8 @@ class Manifest(Struct, kw_only=True):
         max_length: the most tokens of one input, special tokens included.
         pad_token_id: the id that fills a batch up; its attention mask is 0.
         padding_side: `right` or `left`.
+        padding: whether the original gives the same outputs beside padding; without, only equal lengths share a batch.
+        token_types: whether the original's tokenizer tells segments apart; without, all are segment 0.
         labels: class names by index, for classifiers.
         mask_token: the token that fill-mask replaces.
         cls_token: the tokenizer's class token, for question-answering (whose scores count it); empty for none.
@@ -159,6 +161,8 @@ class Manifest(Struct, kw_only=True):
     max_length: int
     pad_token_id: int
     padding_side: str = "right"
+    padding: bool = True
+    token_types: bool = True
     labels: list[str] = []
     mask_token: str = ""
     cls_token: str = ""
@@ -179,6 +183,8 @@ class Source(Struct, kw_only=True):
     max_length: int
     pad_token_id: int
     padding_side: str
+    padding: bool = True
+    token_types: bool
     labels: list[str]
     mask_token: str
     cls_token: str = ""

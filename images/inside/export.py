@@ -30,7 +30,8 @@ from images.inside.contract import (
     write_json,
 )
 
-HEADROOM = 192 * 2**20
+MIB = 2**20
+HEADROOM = 192 * MIB
 """Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
 
 
@@ -73,11 +74,17 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         recipe=made.recipe,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=sum(file.stat().st_size for file in given.out.glob(f"{made.entry}*")) + HEADROOM,
+        memory_bytes=_memory(given.out, made.entry),
         packages=installed(),
         files=digests(given.out),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
+
+
+def _memory(artifact: Path, entry: str) -> int:
+    """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
+    weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
+    return -(-(weights + HEADROOM) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:

@@ -5,10 +5,11 @@ Runs in the builder only. Everything heavy is imported inside functions.
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from images.inside.contract import Embedding, SourceJob
+from images.inside.contract import Embedding, IntArray, Outputs, SourceJob
 
 ERROR = "MODELYARD-ERROR"
 """Starts the line by which a step in the builder tells the host what is wrong with a user's model."""
@@ -25,6 +26,31 @@ AUTO = {
 }
 
 
+OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
+"""What the artifact's outputs are called too."""
+
+
+class TorchRunner:
+    """The original network as a `Runner`: what the artifact is compared with."""
+
+    def __init__(self, network: Any, inputs: Sequence[str]) -> None:
+        self._network, self._inputs = network, inputs
+
+    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
+        """The network's float32 outputs for one padded batch."""
+        import torch
+
+        with torch.no_grad():
+            result = self._network(**{name: torch.from_numpy(batch[name]) for name in batch if name in self._inputs})
+        return {name: result[name].float().numpy() for name in OUTPUTS if name in result}
+
+    def describe(self) -> dict[str, str]:
+        """The runtime and its version."""
+        import torch
+
+        return {"runtime": "torch", "version": torch.__version__}
+
+
 def refuse(what: str, hint: str) -> NoReturn:
     """End the step with an error that the host repeats in one readable line."""
     print(f"{ERROR} {json.dumps({'what': what, 'hint': hint})}", file=sys.stderr, flush=True)
@@ -39,14 +65,22 @@ def embeds(model: Path, source: SourceJob) -> bool:
 def sentence_model(model: Path, source: SourceJob) -> Any:
     """The model as sentence-transformers loads it: with its pooling, normalisation and whatever else it states."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
+    weights = {"dtype": "float32", "use_safetensors": not source.allow_pickle or None}
     if not source.pooling:
-        return SentenceTransformer(
-            str(model), device="cpu", trust_remote_code=source.trust_remote_code, model_kwargs={"dtype": "float32"}
-        ).eval()
-    tokens = Transformer(str(model), max_seq_length=source.max_length or None)
-    pooling = Pooling(tokens.get_word_embedding_dimension(), pooling_mode=source.pooling)
+        trust = source.trust_remote_code
+        whole = SentenceTransformer(str(model), device="cpu", trust_remote_code=trust, model_kwargs=weights)
+        return whole.eval()
+    code = {"trust_remote_code": source.trust_remote_code}
+    tokens = Transformer(
+        str(model),
+        model_kwargs=weights | code,
+        config_kwargs=code,
+        processor_kwargs=code,
+        max_seq_length=source.max_length or None,
+    )
+    pooling = Pooling(tokens.get_embedding_dimension(), pooling_mode=source.pooling)
     return SentenceTransformer(modules=[tokens, pooling, Normalize()], device="cpu").eval()
 
 
@@ -119,12 +153,10 @@ def labels(config: Any) -> list[str]:
 
 def _positions(network: Any) -> list[int]:
     """Lengths of the tables of absolute positions; those with a padding row start counting behind it."""
-    import torch
-
     tables = [
-        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        len(module.weight) - (0 if getattr(module, "padding_idx", None) is None else module.padding_idx + 1)
         for name, module in network.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
+        if name.endswith("position_embeddings") and hasattr(module, "weight")
     ]
     return tables or [getattr(network.config, "max_position_embeddings", 0) or 0]
 

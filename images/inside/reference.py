@@ -10,26 +10,31 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from images.inside import compare, original, suite, tasks
+from images.inside import collate, compare, original, suite, tasks
+from images.inside.compare import Reference
 from images.inside.contract import (
     REFERENCE,
     Bounds,
     Case,
-    FloatArray,
     InputError,
     Item,
     Manifest,
+    Outputs,
+    Runner,
     Source,
     SourceJob,
+    Task,
     write_json,
 )
 from images.inside.text import Tokenizer
 
+SAME = 1e-3
+"""Outputs this close are the same for the question whether padding changes them."""
 PIPELINE: Mapping[str, dict[str, Any]] = {
     "text-classification": {"truncation": True, "top_k": None},
     "fill-mask": {"tokenizer_kwargs": {"truncation": True}},
@@ -54,11 +59,30 @@ def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> N
     source = _source(job, fast, sentence, network)
     fast.model_max_length = source.max_length
     fast.backend_tokenizer.save(str(out / "tokenizer.json"))
+    tokenizer = Tokenizer.load(out, draft(job, source))
+    runner = original.TorchRunner(network, fast.model_input_names)
+    source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
     write_json(out / "source.json", source)
-    manifest = draft(job, source)
-    tokenizer = Tokenizer.load(out, manifest)
     payloads = [*tasks.load(job.task).suite(source.mask_token), *_user_cases(user_suite, job)]
-    _Recorder(job, fast, sentence, network, manifest, tokenizer).record(payloads, out / REFERENCE)
+    answers = None if job.task == "feature-extraction" else _Pipeline(fast, network, job.task)
+    recorder = _Recorder(tasks.load(job.task), draft(job, source), tokenizer, runner, sentence, answers)
+    compare.save(out / REFERENCE, recorder.record(payloads))
+
+
+def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> bool:
+    """Whether the original says the same of a text beside longer ones as of the text alone.
+
+    Models that convolve over tokens do not: in them padding reaches the last real tokens.
+    """
+    tokenwise = msgspec.structs.replace(manifest, embedding=None)
+    items = [tokenizer.encode(text, truncate=True).item for text in suite.TEXTS["batch"]]
+    alone = [collate.predict(runner, [item], tokenwise)[0] for item in items]
+    try:
+        together = collate.predict(runner, items, tokenwise)
+    except ValueError:  # what transformers raises for a model without a padding token
+        return False
+    pairs = [(one[name], other[name]) for one, other in zip(alone, together, strict=True) for name in one]
+    return all(np.allclose(one, other, atol=SAME, rtol=SAME) for one, other in pairs)
 
 
 def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:
@@ -94,63 +118,43 @@ def draft(job: SourceJob, source: Source) -> Manifest:
     )
 
 
-class _Recorder:
+class _Recorder(NamedTuple):
     """Asks the original one payload after the other."""
 
-    def __init__(
-        self, job: SourceJob, fast: Any, sentence: Any, network: Any, manifest: Manifest, tokenizer: Tokenizer
-    ) -> None:
-        self._task, self._manifest, self._tokenizer = tasks.load(job.task), manifest, tokenizer
-        self._fast, self._sentence, self._network = fast, sentence, network
+    task: Task
+    manifest: Manifest
+    tokenizer: Tokenizer
+    runner: Runner
+    sentence: Any
+    answers: "_Pipeline | None"
 
-    def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]], out: Path) -> None:
+    def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> Reference:
         cases, outputs = [], {}
         for name, payload in payloads:
             outputs[name] = self._outputs(payload, self._items(name, payload))
-            cases.append(Case(name=name, payload=dict(payload), answer=self._answer(payload)))
-        compare.save(out, compare.Reference(cases=tuple(cases), outputs=outputs))
+            cases.append(Case(name=name, payload=dict(payload), answer=self.answers(payload) if self.answers else None))
+        return Reference(cases=tuple(cases), outputs=outputs)
 
     def _items(self, name: str, payload: Mapping[str, Any]) -> list[Item]:
         try:
-            return self._task.prepare(payload, self._tokenizer, self._manifest).items
+            return self.task.prepare(payload, self.tokenizer, self.manifest).items
         except InputError as error:
             original.refuse(
-                f"the suite's input {name!r} is refused by {self._task.name}: {error}", "correct the suite file"
+                f"the suite's input {name!r} is refused by {self.task.name}: {error}", "correct the suite file"
             )
 
-    def _answer(self, payload: Mapping[str, Any]) -> Any:
-        return (
-            None
-            if self._task.name == "feature-extraction"
-            else _Pipeline(self._fast, self._network, self._task.name)(payload)
-        )
-
     def _outputs(self, payload: Mapping[str, Any], items: Sequence[Item]) -> list[dict[str, Any]]:
-        if self._sentence is not None:
-            inputs = payload["inputs"]
-            vectors = self._sentence.encode([inputs] if isinstance(inputs, str) else inputs)
-            return [{"sentence_embedding": np.asarray(vector, np.float32)} for vector in vectors]
-        return [self._forward(item) for item in items]
+        if self.sentence is None:
+            return [self._kept(item, collate.predict(self.runner, [item], self.manifest)[0]) for item in items]
+        inputs = payload["inputs"]
+        vectors = self.sentence.encode([inputs] if isinstance(inputs, str) else inputs, batch_size=1)
+        return [{"sentence_embedding": np.asarray(vector, np.float32)} for vector in vectors]
 
-    def _forward(self, item: Item) -> dict[str, Any]:
-        import torch
-
-        feed = {"input_ids": item.ids, "attention_mask": (1,) * len(item.ids), "token_type_ids": item.type_ids}
-        taken = {name: torch.tensor([values]) for name, values in feed.items() if name in self._fast.model_input_names}
-        with torch.no_grad():
-            result = self._network(**taken)
-        outputs = {
-            name: _array(result[name])
-            for name in ("logits", "start_logits", "end_logits", "last_hidden_state")
-            if name in result
-        }
-        return self._kept(item, outputs)
-
-    def _kept(self, item: Item, outputs: dict[str, FloatArray]) -> dict[str, Any]:
+    def _kept(self, item: Item, outputs: Outputs) -> dict[str, Any]:
         """Of a vocabulary-wide output only the masked positions: the others are nobody's answer, and megabytes."""
-        if self._task.name != "fill-mask":
-            return outputs
-        rows = np.flatnonzero(np.array(item.ids) == self._fast.mask_token_id)
+        if self.task.name != "fill-mask":
+            return dict(outputs)
+        rows = np.flatnonzero(np.array(item.ids) == self.tokenizer.id_of(self.manifest.mask_token))
         return {compare.ROWS: rows, **{name: array[rows] for name, array in outputs.items()}}
 
 
@@ -186,6 +190,7 @@ def _source(job: SourceJob, fast: Any, sentence: Any, network: Any) -> Source:
         max_length=original.max_length(network, fast, job, own),
         pad_token_id=int(fast.pad_token_id),
         padding_side=str(fast.padding_side),
+        token_types="token_type_ids" in fast.model_input_names,
         clean_up_spaces=bool(fast.clean_up_tokenization_spaces),
         labels=original.labels(network.config) if "classification" in job.task else [],
         cls_token=str(fast.cls_token or ""),
@@ -201,11 +206,6 @@ def _user_cases(file: Path | None, job: SourceJob) -> list[tuple[str, dict[str, 
         return list(suite.read(file.read_bytes(), tasks.load(job.task))) if file else []
     except InputError as error:
         original.refuse(str(error), f"correct the suite file: one JSON request of {job.task} a line")
-
-
-def _array(tensor: Any) -> FloatArray:
-    array: FloatArray = tensor[0].float().numpy()
-    return array
 
 
 def _plain(answer: Any) -> Any:

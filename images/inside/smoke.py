@@ -68,7 +68,7 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     measured = []
     for case in reference.cases:
         answer = _post(f"{url}/predict", case.payload)
-        outputs = _vectors(model, url, case.payload) if model.manifest.embedding else []
+        outputs = _outputs(model, url, case.payload, answer)
         original = reference.outputs[case.name] if outputs else []
         measured.append(compare.figures(model.task, case, original, outputs, answer))
     return measured
@@ -179,6 +179,14 @@ def _milliseconds(action: Callable[[], object]) -> tuple[float, float]:
 def _raise(misses: Sequence[Miss]) -> None:
     if misses:
         raise OutputsDifferError("; ".join(str(miss) for miss in misses[:5]))
+
+
+def _outputs(model: Loaded, url: str, payload: Mapping[str, Any], answer: Any) -> list[Outputs]:
+    """The raw outputs as far as the API shows them: vectors of texts or of tokens; other answers have none."""
+    if model.manifest.embedding:
+        return _vectors(model, url, payload)
+    vectors = answer if model.task.name == "feature-extraction" else []
+    return [{"last_hidden_state": np.array(rows, np.float32)} for rows in vectors]
 
 
 def _vectors(model: Loaded, url: str, payload: Mapping[str, Any]) -> list[Outputs]:
