@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ARTIFACT = Path("/artifact")
 USAGE = 64
@@ -19,11 +20,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exit with `USAGE`: argparse's own 2 would say that this machine cannot run the artifact."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     from images.inside import settings
 
-    root = argparse.ArgumentParser(prog="modelyard-image", description="One verified model, ready to serve.")
+    root = _Parser(prog="modelyard-image", description="One verified model, ready to serve.")
     root.add_argument("--artifact", type=Path, default=ARTIFACT, help=argparse.SUPPRESS)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser(

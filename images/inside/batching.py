@@ -234,6 +234,8 @@ class Batcher:
                 outcome: Sequence[Outputs] | Exception = self._run([entry.item for entry in batch])
             except Exception as error:  # noqa: BLE001  # whatever it was, it belongs to this batch's requests
                 outcome = error
+                for entry in batch:
+                    self._drop(entry.job)
             seconds = time.perf_counter() - started
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 self._loop.call_soon_threadsafe(self._deliver, batch, outcome, seconds)

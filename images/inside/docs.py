@@ -201,7 +201,8 @@ def _shape(title: str, schema: Schema, document: Schema) -> str:
     """Tables of the fields of a schema and of those that it refers to."""
     names = list(_referred(schema, document["components"]["schemas"]))
     tables = "".join(_table(name, document["components"]["schemas"][name]) for name in names)
-    return f"<details><summary>{title}</summary>{tables or '<p>Any JSON.</p>'}</details>"
+    opened = " open" if title == "Request" else ""
+    return f"<details{opened}><summary>{title}</summary>{tables or '<p>Any JSON.</p>'}</details>"
 
 
 def _referred(schema: Any, components: Mapping[str, Schema], seen: tuple[str, ...] = ()) -> dict[str, None]:

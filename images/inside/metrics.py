@@ -18,7 +18,8 @@ from images.inside.contract import Manifest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-disable_created_metrics()  # they would double the text, and nobody asks when a counter was made
+# They would double the text, and nobody asks when a counter was made.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

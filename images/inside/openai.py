@@ -2,10 +2,9 @@
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 
 from images.inside.contract import FloatArray, InputError, Item, Outputs, Prepared, TooLongError
@@ -102,14 +101,14 @@ class ModelCard(msgspec.Struct):
 
     Attributes:
         id: the name to send as `model`.
-        created: always 0: the image does not depend on when it was built.
+        created: always 0: when the image was built is no part of it.
         owned_by: the model's owner, as its id says.
 
     """
 
     id: str
     owned_by: str
-    created: Annotated[int, Meta(description="seconds since 1970")] = 0
+    created: int = 0
     object: Literal["model"] = "model"
 
 

@@ -138,7 +138,7 @@ class OpenInference:
 
     def routes(self) -> list[Route]:
         """What is served: the server's routes, and the model's with and without a version."""
-        return [*self._server_routes(), *self._model_routes("/versions/{version}"), *self._model_routes("")]
+        return [*self._server_routes(), *self._model_routes(""), *self._model_routes("/versions/{version}")]
 
     async def live(self, _: Request) -> Json:
         """`GET /v2/health/live`."""

@@ -75,14 +75,14 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `OSError` when the address is taken or is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
-    # Connections inherit it. asyncio sets it on sockets of its own making only, and without it an answer's second packet
-    # waits 40 ms for the acknowledgement of the first.
+    # Connections inherit it. asyncio sets it on sockets of its own making only, and without it the second packet of an
+    # answer waits 40 ms until the first is acknowledged.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 def routes(service: Service) -> list[Route]:
-    """All that is served. A more specific path comes before a less specific one."""
+    """All that is served, in the documentation's order."""
     served = [
         *(OpenAI(service).routes()),
         *(HuggingFace(service).routes()),
@@ -94,7 +94,9 @@ def routes(service: Service) -> list[Route]:
 def app(service: Service) -> ASGIApp:
     """The ASGI application."""
     key = service.settings.api_key
-    served = [StarletteRoute(route.path, Endpoint(route, key)) for route in routes(service)]
+    # A model's name may hold slashes, so longer paths come first: `/v2/models/a/b/infer` is not a model `a/b/infer`.
+    longest_first = sorted(routes(service), key=lambda route: -route.path.count("/"))
+    served = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first]
     return Edge(Router(served, redirect_slashes=False, default=_Unmatched()), service.metrics)
 
 
@@ -134,7 +136,8 @@ class Server(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            self._service.end()
+            # On a thread, so that requests cut off by the grace's end can still be answered.
+            await asyncio.to_thread(self._service.end)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -122,14 +122,15 @@ class Service:
         except asyncio.CancelledError:
             if gone.done() and not gone.cancelled():
                 raise ClientDisconnect from None
+            if self.state is State.DRAINING:
+                raise _unavailable("the server ended before the answer was ready", "ended") from None
             raise
         finally:
             gone.cancel()
 
     def _loaded(self) -> tuple[Loaded, Batcher]:
         if self._model is None or self._batcher is None:
-            message = "the model is not ready yet"
-            raise ApiError(503, message, code="not_ready", headers={"retry-after": "1"})
+            raise _unavailable("the model is not ready yet", "not_ready")
         return self._model, self._batcher
 
     def _become(self, state: State) -> None:
@@ -153,6 +154,10 @@ def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> No
     unknown = unknown or [i for i, token in zip(ids, tokenizer.tokens(ids), strict=True) if not token]
     if unknown:
         raise InputError(f"{unknown[0]} is not a token id of this model - at `$.{param}`")
+
+
+def _unavailable(message: str, code: str) -> ApiError:
+    return ApiError(503, message, code=code, headers={"retry-after": "1"})
 
 
 async def _gone(request: Request) -> None:

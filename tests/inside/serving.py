@@ -1,7 +1,7 @@
 """What the server's tests serve: a small real model, and the server around it."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from images.inside.server import running
 from images.inside.settings import Settings
 from images.inside.text import Tokenizer
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"one two three four five six seven eight".split()]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five", "six", "seven", "eight"]
 DIMENSION = 4
 MODEL = "acme/tiny"
 
@@ -87,7 +87,7 @@ class TableRunner:
 
 def tokenizer(facts: Manifest) -> Tokenizer:
     """A word a token, with [CLS] and [SEP] around."""
-    backend = tokenizers.Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[1]))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return Tokenizer(backend, facts)
@@ -100,9 +100,7 @@ def loaded(facts: Manifest, runner: TableRunner) -> Loaded:
 
 
 @contextmanager
-def served(
-    runner: TableRunner | None = None, facts: Manifest | None = None, **settings: Any
-) -> Iterator[str]:
+def served(runner: TableRunner | None = None, facts: Manifest | None = None, **settings: Any) -> Iterator[str]:
     """A ready server on the loopback: its URL."""
     facts, runner = facts or manifest(), runner or TableRunner()
     with running(facts, Settings(**settings), lambda: loaded(facts, runner)) as url:
