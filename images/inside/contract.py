@@ -95,6 +95,29 @@ class Embedding(Struct, kw_only=True):
     prompt: str = ""
 
 
+class GenerationFacts(Struct, kw_only=True):
+    """What the manifest says of a model that generates.
+
+    Attributes:
+        context: the most tokens of one sequence, prompt and answer together.
+        vocabulary: how many logits a step gives.
+        eos: ids that end an answer.
+        bos: the id put before plain text, or None where the original's tokenizer puts none.
+        chat_template: the model's own Jinja template; empty for a model without one.
+        special: ids that are never part of a text.
+        defaults: sampling parameters of the original's generation config: temperature, top_p, top_k, repetition_penalty.
+
+    """
+
+    context: int
+    vocabulary: int
+    eos: list[int]
+    bos: int | None
+    chat_template: str
+    special: list[int]
+    defaults: dict[str, float]
+
+
 class SourceJob(Struct, kw_only=True):
     """What the reference step in the builder is told: which model, for which task.
 
@@ -143,6 +166,7 @@ class Manifest(Struct, kw_only=True):
         clean_up_spaces: the tokenizer's `clean_up_tokenization_spaces`, for texts that fill-mask decodes.
         problem_type: `single_label_classification`, `multi_label_classification` or `regression`.
         embedding: set when the artifact's output is one vector a text.
+        generation: set when the artifact generates token by token.
         architecture: machine architecture the artifact was made for, as `platform.machine()` says it.
         memory_bytes: memory below which serving is refused: measured at export.
         packages: name -> version of the exporter's packages that decide the result.
@@ -170,6 +194,7 @@ class Manifest(Struct, kw_only=True):
     clean_up_spaces: bool = False
     problem_type: str = ""
     embedding: Embedding | None = None
+    generation: GenerationFacts | None = None
     bounds: Bounds
     architecture: str
     memory_bytes: int
@@ -191,7 +216,8 @@ class Source(Struct, kw_only=True):
     unk_token: str = ""
     clean_up_spaces: bool = False
     problem_type: str
-    embedding: Embedding | None
+    embedding: Embedding | None = None
+    generation: GenerationFacts | None = None
 
 
 class Case(Struct, kw_only=True):
