@@ -193,6 +193,18 @@ def bench(_context: Context, target: str = "", image: str = "", seconds: float =
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
 
 
+@task(help={"rounds": "how often all take their turn (default 5)", "json": "print JSON"})
+@readable
+def benchmark(_context: Context, rounds: int = 5, json: bool = False) -> None:
+    """Compare the served example with ONNX Runtime alone and with sentence-transformers behind FastAPI."""
+    from images import progress
+    from tests.benchmarks import encoder, report
+
+    with progress.shown(quiet=json) as shown:
+        result = encoder.run(config.load(), shown, DIST, rounds)
+    print(_json(result) if json else report.table(result))
+
+
 @task(help={"target": "whose requirements; with nothing, every target's and the project's own"})
 @readable
 def lock(_context: Context, target: str = "") -> None:

@@ -52,7 +52,7 @@ def _make_environment() -> int:
     print(f"making {VENV} from {LOCK.name} (hash-locked)", file=sys.stderr, flush=True)
     if _venv() and (not _can_install() or _install_venv() or _venv()):
         return _fail("this Python has no venv", "install it (on Debian or Ubuntu: apt-get install python3-venv)")
-    pip = [str(VENV / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(VENV / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     if subprocess.call([*pip, *_requirements()]):
         return _fail("pip could not install what the commands need", "its message is above")
     STAMP.write_text(_digest())

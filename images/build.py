@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from images import base, context, engine, locks, model, plan, record, render, spec, verify, wheels
+from images import base, context, engine, locks, model, plan, record, render, spec, suite, verify, wheels
 from images.config import ROOT, Config
 from images.errors import BusyError, EngineError, ModelError, disk_guard
 from images.inside.original import ERROR
@@ -80,6 +80,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
         trust_remote_code=request.options.trust_remote_code,
     )
     found = model.resolve(request.model, criteria, cache=config.cache, report=progress.detail)
+    suite.require(request.options.suite, found.task)
     bases, named = _bases(config, progress)
     job = plan.make(
         target,
@@ -109,8 +110,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             sizes = record.measure(machine, image, job.target)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             verdict = verify.run(machine, image)
-            if (error := verify.failure(verdict)) and not job.override:
-                raise error
+            verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
             labels = plan.labels(job, record.figures(verdict, sizes, job.override), created)

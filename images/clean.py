@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from images import engine
+from images import base, engine
 from images.config import Config
 from images.plan import LABEL
 
@@ -12,13 +12,14 @@ LEFT = ("builds", "locks", "logs")
 
 
 def run(config: Config, dist: Path, *, everything: bool, say: Callable[[str], None]) -> None:
-    """Remove logs, build folders, unnamed images and the build cache; with `everything` all else of ours."""
+    """Remove logs, build folders and the build cache of our own engine; with `everything` all else of ours.
+
+    A user's own engine keeps its build cache and its unnamed images: they may be of other projects.
+    """
     machine = engine.find(config)
     if machine and everything:
-        for image in machine.images(f"{LABEL}.target"):
-            say(f"removing image {image}")
-            machine.remove(image)
-    if machine:
+        _remove_images(machine, config, say)
+    if machine and machine.ours(config):
         say(f"pruning {machine}")
         machine.prune()
     for folder in [config.cache / name for name in LEFT] + ([dist] if everything else []):
@@ -27,6 +28,13 @@ def run(config: Config, dist: Path, *, everything: bool, say: Callable[[str], No
         if engine.stop_daemon(config):
             say("stopped dockerd")
         _remove(config.cache, say)
+
+
+def _remove_images(machine: engine.Engine, config: Config, say: Callable[[str], None]) -> None:
+    bases = [each.reference for each in base.cached(config) or ()]
+    for image in [*machine.images(f"{LABEL}.target"), *bases]:
+        say(f"removing image {image}")
+        machine.remove(image)
 
 
 def _remove(folder: Path, say: Callable[[str], None]) -> None:

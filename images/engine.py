@@ -29,7 +29,8 @@ SOCKET_LIMIT = 100
 """Longest path of a unix socket that is safe: the kernel's limit is 108 bytes."""
 DEAD = re.compile(
     r"cannot connect to the docker daemon|error reading from server|connection (refused|reset)|"
-    r"transport is closing|is the docker daemon running|error during connect|unexpected EOF",
+    r"transport is closing|is the docker daemon running|error during connect|unexpected EOF|"
+    r"server did not provide an image ID",  # what docker 20 says when the stream of a build just ends
     re.IGNORECASE,
 )
 STEP_ENDED = re.compile(r"exit (code|status):? \d")
@@ -216,9 +217,13 @@ class Engine:
             self._call("rm", "--force", container)
 
     def prune(self) -> None:
-        """Remove images that have no name and the whole build cache."""
+        """Remove images that have no name and the whole build cache; on a shared engine, others' as well."""
         self._call("image", "prune", "--force")
         self._call("builder", "prune", "--all", "--force")
+
+    def ours(self, config: Config) -> bool:
+        """Whether this is the engine that setup started, which nobody else uses."""
+        return self.environment.get("DOCKER_HOST") == f"unix://{socket(config)}"
 
     def images(self, label: str) -> list[str]:
         """The references of all images that carry a label."""

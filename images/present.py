@@ -61,7 +61,8 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
     # Vectors of tokens are no embeddings: only /predict has them.
     task = manifest.task if manifest.task != "feature-extraction" or manifest.embedding else ""
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
-    body = body % {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)} if "%(" in body else body
+    if "%(" in body:
+        body %= {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)}
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
     return [

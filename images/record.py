@@ -146,8 +146,8 @@ def path(dist: Path, reference: str) -> Path:
 
 
 def slug(reference: str) -> str:
-    """An image reference as a folder name."""
-    return reference.replace("/", "_").replace(":", "_")
+    """An image reference as a folder name; no two references share one, since neither sign may stand in them."""
+    return reference.replace("/", "+").replace(":", "@")
 
 
 def now() -> str:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from images.errors import UsageError
+from images.inside import suite, tasks
+from images.inside.contract import InputError
 
 
 def read(file: Path) -> bytes:
@@ -20,6 +22,15 @@ def read(file: Path) -> bytes:
     for number, line in lines:
         _check(file, number, line)
     return content
+
+
+def require(content: bytes, task: str) -> None:
+    """Raise `UsageError` with the number of the first line that is no request of the task. Nothing is no suite."""
+    try:
+        if content:
+            suite.read(content, tasks.load(task))
+    except InputError as error:
+        raise UsageError(f"{error} (the task is {task})", "each line is one request, as /predict takes it") from error
 
 
 def _check(file: Path, number: int, line: bytes) -> None:

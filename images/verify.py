@@ -40,3 +40,10 @@ def failure(report: Report) -> ImageError | None:
         f"the artifact does not reproduce the original model ({failed.name}): {worst}",
         "nothing was tagged. Try another --quantize mode, or accept it with --accept-failed-gate REASON",
     )
+
+
+def hold(report: Report, *, override: bool) -> None:
+    """Raise what a failed report stands for. An override accepts outputs that differ, and nothing else."""
+    error = failure(report)
+    if error and not (override and report.exit == Exit.DIFFERS):
+        raise error

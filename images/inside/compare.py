@@ -4,6 +4,7 @@ A figure that is not a number counts as infinitely wrong. Bounds that say nothin
 pass.
 """
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from images.inside.contract import ArtifactError, Bounds, Case, FloatArray, Outp
 
 CASES = "cases.json"
 OUTPUTS = "outputs.npz"
+VECTORS = ("sentence_embedding", "last_hidden_state")
+"""Outputs that are embeddings, whose direction is what counts."""
 ROWS = "rows"
 """Array beside an item's outputs: the token positions that were kept of them, where not all were."""
 
@@ -66,9 +69,10 @@ def load(folder: Path) -> Reference:
     """Read a reference folder. Raises `ArtifactError` when it is damaged."""
     try:
         cases = msgspec.json.decode((folder / CASES).read_bytes(), type=tuple[Case, ...])
-        with np.load(folder / OUTPUTS, allow_pickle=False) as arrays:
+        # Opened here: of a file that is no archive, numpy would leave it open.
+        with (folder / OUTPUTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             outputs = {case.name: _items(case.name, arrays) for case in cases}
-    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.DecodeError) as error:
         raise ArtifactError(f"reference: {error}") from error
     return Reference(cases=cases, outputs=outputs)
 
@@ -98,11 +102,10 @@ def figures(task: Task, case: Case, original: Sequence[Outputs], ours: Sequence[
 
     """
     pairs = _pairs(original, ours)
-    vectors = [pair for item in _pairs_of(original, ours, "sentence_embedding") for pair in item]
     return Figures(
         case=case.name,
         max_abs_diff=max((_difference(one, other) for one, other in pairs), default=None),
-        cosine=min((_cosine(one, other) for one, other in vectors), default=None),
+        cosine=min((_cosine(one, other) for one, other in _vectors(original, ours)), default=None),
         agreement=None if case.answer is None else task.agreement(answer, case.answer),
     )
 
@@ -146,14 +149,23 @@ def _pairs(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[F
     ]
 
 
-def _pairs_of(
-    original: Sequence[Outputs], ours: Sequence[Outputs], name: str
-) -> list[list[tuple[FloatArray, FloatArray]]]:
-    return [
-        [(theirs[name], _select(mine.get(name), None))]
+def _vectors(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[FloatArray, FloatArray]]:
+    """The embeddings in pairs: one a text, or one a token of a model that states no pooling."""
+    if len(original) != len(ours) and any(name in item for item in (*original, *ours) for name in VECTORS):
+        return [(np.zeros(1, np.float32), _select(None, None))]
+    whole = [
+        (theirs[name], _select(mine.get(name), None))
         for theirs, mine in zip(original, ours, strict=False)
+        for name in VECTORS
         if name in theirs
     ]
+    return [pair for one, other in whole for pair in _rows(one, other)]
+
+
+def _rows(one: FloatArray, other: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    if one.shape != other.shape:
+        return [(one.ravel(), other.ravel())]
+    return list(zip(np.atleast_2d(one), np.atleast_2d(other), strict=True))
 
 
 def _select(array: FloatArray | None, rows: Any) -> FloatArray:
@@ -165,7 +177,8 @@ def _select(array: FloatArray | None, rows: Any) -> FloatArray:
 def _difference(one: FloatArray, other: FloatArray) -> float:
     if one.shape != other.shape:
         return float("inf")
-    largest = float(np.abs(one - other).max(initial=0.0))
+    with np.errstate(invalid="ignore"):  # infinity less infinity: no number, and so a miss
+        largest = float(np.abs(one - other).max(initial=0.0))
     return largest if np.isfinite(largest) else float("inf")
 
 

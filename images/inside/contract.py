@@ -105,7 +105,7 @@ class GenerationFacts(Struct, kw_only=True):
         bos: the id put before plain text, or None where the original's tokenizer puts none.
         chat_template: the model's own Jinja template; empty for a model without one.
         special: ids that are never part of a text.
-        defaults: sampling parameters of the original's generation config: temperature, top_p, top_k, repetition_penalty.
+        defaults: sampling parameters of the original's generation config, such as temperature and top_p.
 
     """
 
@@ -116,6 +116,7 @@ class GenerationFacts(Struct, kw_only=True):
     chat_template: str
     special: list[int]
     defaults: dict[str, float]
+    names: dict[str, str] = {}
 
 
 class SourceJob(Struct, kw_only=True):

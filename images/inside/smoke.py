@@ -69,7 +69,8 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     for case in reference.cases:
         answer = _post(f"{url}/predict", case.payload)
         outputs = _outputs(model, url, case.payload, answer)
-        original = reference.outputs[case.name] if outputs else []
+        # By the task and not by what came back: a server that answers nothing is compared, too.
+        original = reference.outputs[case.name] if model.task.name == "feature-extraction" else []
         measured.append(compare.figures(model.task, case, original, outputs, answer))
     return measured
 

@@ -8,11 +8,6 @@ import pytest
 from tests import checkpoints
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of the tests that need pip."""
-    config.addinivalue_line("markers", "starts_programs: a unit test that starts programs on purpose, such as pip")
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """The project's cache, empty."""

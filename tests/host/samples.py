@@ -1,4 +1,4 @@
-"""What the host's tests are about: a small target, a model, a plan, a report, a record, and an engine that remembers."""
+"""What the host's tests are about: a small target, a plan, a report, a record, and an engine that remembers."""
 
 import io
 import json
@@ -264,10 +264,10 @@ def tar(sizes: Mapping[str, int]) -> bytes:
     return buffer.getvalue()
 
 
-def engine(verdict: Report | None = None, **sizes: int) -> FakeEngine:
+def engine(verdict: Report | None = None, files: Mapping[str, int] | None = None) -> FakeEngine:
     """An engine whose images pass their smoke test, unless another verdict is given."""
     answers = {
         "smoke-test": msgspec.json.encode(verdict or report()).decode(),
         "info": json.dumps(msgspec.to_builtins(info())),
     }
-    return FakeEngine(answers=answers, files_={"artifact/model": 1000, "usr/bin/python3": 100, **sizes})
+    return FakeEngine(answers=answers, files_={"artifact/model": 1000, "usr/bin/python3": 100, **(files or {})})

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ FILES = {
     "./etc/machine-id": "17\n",
     "./etc/apt/sources.list": "deb http://mirror.internal/debian bookworm main\n",
     "./etc/apt/sources.list.d/own.sources": "URIs: http://mirror.internal\n",
-    "./etc/apt/apt.conf.d/99proxy": "Acquire::http::Proxy \"http://proxy.internal\";\n",
+    "./etc/apt/apt.conf.d/99proxy": 'Acquire::http::Proxy "http://proxy.internal";\n',
     "./etc/tiny.conf": "size = tiny\n",
     "./usr/bin/python3.11": "ELF python",
     "./usr/bin/big": "ELF big",
@@ -35,15 +36,18 @@ FILES = {
     "./usr/share/doc/tiny/copyright": "MIT\n",
     "./usr/share/doc/tiny/README": "read me\n",
     "./var/lib/dpkg/status": STATUS,
-    "./var/lib/dpkg/info/tiny:amd64.list": "/.\n/bin\n/bin/python3.11\n/lib/libtiny.so.1\n/usr/share/doc/tiny/copyright\n"
-    "/usr/share/doc/tiny/README\n/etc/tiny.conf\n/usr/lib/libtiny.so\n",
+    "./var/lib/dpkg/info/tiny:amd64.list": "/.\n/bin\n/bin/python3.11\n/lib/libtiny.so.1\n/usr/lib/libtiny.so\n"
+    "/usr/share/doc/tiny/copyright\n/usr/share/doc/tiny/README\n/etc/tiny.conf\n",
     "./var/lib/dpkg/info/big.list": "/usr/bin/big\n",
     "./var/log/bootstrap.log": "by builder-17\n",
 }
-RECIPE = msgspec.structs.replace(samples.config(Path()).bootstrap, runtime_drop=("/usr/share/doc/*/[!c]*", "*/libdrop*"))
+NOTHING: Mapping[str, str] = {}
+RECIPE = msgspec.structs.replace(
+    samples.config(Path()).bootstrap, runtime_drop=("/usr/share/doc/*/[!c]*", "*/libdrop*")
+)
 
 
-def debian(mtime: int = 1, **more: str) -> bytes:
+def debian(mtime: int = 1, more: Mapping[str, str] = NOTHING) -> bytes:
     """A root file system with a merged /usr, as mmdebstrap writes it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
@@ -55,8 +59,10 @@ def debian(mtime: int = 1, **more: str) -> bytes:
             ("./usr/lib/libtiny.so", tarfile.SYMTYPE, "libtiny.so.1"),
         ]:
             out.addfile(entry(name, mtime, type=kind, linkname=to, mode=0o1777 if name == "./tmp" else 0o755))
-        for name, text in (FILES | more).items():
-            out.addfile(entry(name, mtime, size=len(text), pax_headers={"mtime": f"{mtime}.5"}), io.BytesIO(text.encode()))
+        for name, text in {**FILES, **more}.items():
+            out.addfile(
+                entry(name, mtime, size=len(text), pax_headers={"mtime": f"{mtime}.5"}), io.BytesIO(text.encode())
+            )
     return buffer.getvalue()
 
 
@@ -168,7 +174,7 @@ def test_the_bytes_do_not_depend_on_when_files_were_written(tmp_path: Path) -> N
 
 
 def test_the_bytes_depend_on_what_is_in_the_files(tmp_path: Path) -> None:
-    changed = debian(**{"./etc/tiny.conf": "size = tini\n"})
+    changed = debian(more={"./etc/tiny.conf": "size = tini\n"})
     assert write(tmp_path / "one", debian()) != write(tmp_path / "two", changed)
 
 

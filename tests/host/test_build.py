@@ -70,9 +70,12 @@ def test_a_failure_that_was_accepted_must_be_accepted_again(override: str, is_cu
 
 
 def test_a_second_build_of_a_tag_is_told_to_wait(tmp_path: Path) -> None:
-    with build._alone("a:1", tmp_path), pytest.raises(BusyError, match="another build of a:1 is under way"):
-        with build._alone("a:1", tmp_path):
-            pass
+    with (
+        build._alone("a:1", tmp_path),
+        pytest.raises(BusyError, match="another build of a:1 is under way"),
+        build._alone("a:1", tmp_path),
+    ):
+        pass
 
 
 def test_builds_of_two_tags_do_not_wait(tmp_path: Path) -> None:
@@ -175,6 +178,12 @@ def test_an_unknown_mode_is_refused_before_anything_is_fetched(cache: Path) -> N
         prepare(Path("/nowhere"), cache, options=Options(mode="int2"))
 
 
+def test_a_suite_that_is_not_of_the_task_is_refused(folder: Path, cache: Path) -> None:
+    options = Options(suite=b'{"inputs": {"question": "a", "context": "b"}}\n')
+    with pytest.raises(UsageError, match=r"line 1 of the suite: .*the task is feature-extraction"):
+        prepare(folder, cache, options=options)
+
+
 def test_a_stale_lock_is_refused_before_anything_is_fetched(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +192,7 @@ def test_a_stale_lock_is_refused_before_anything_is_fetched(
         target.lock_source(name).write_text("numpy\n")
         target.lock(name).write_text("# requirements: sha256:" + "0" * 64 + "\n")
     monkeypatch.setattr(spec, "load", lambda _: target)
-    with pytest.raises(LockError, match="requirements.exact.txt is out of date"):
+    with pytest.raises(LockError, match=r"requirements\.exact\.txt is out of date"):
         prepare(Path("/nowhere"), cache)
 
 
@@ -273,7 +282,7 @@ def test_a_failed_gate_leaves_the_image_that_has_the_name(line: Line) -> None:
 
 
 def test_an_image_over_its_budget_is_not_even_run(line: Line) -> None:
-    machine = samples.engine(**{"opt/torch/huge": 1})
+    machine = samples.engine(files={"opt/torch/huge": 1})
     with pytest.raises(GateError, match="forbids: /opt/torch/huge"):
         line(machine)
     assert machine.asked == ["build", "remove sha256:candidate"]

@@ -20,6 +20,7 @@ from invoke.tasks import Task
 import tasks
 from images import build, engine, record, spec
 from images.errors import INTERRUPTED, EngineError, GateError, ImageError
+from images.plan import Options
 from tests.host import samples
 
 TARGET = next(name for name in spec.names() if "feature-extraction" in spec.load(name).tasks)
@@ -57,6 +58,14 @@ def invoke(
 def raising(error: BaseException) -> Callable[..., NoReturn]:
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
+
+    return fail
+
+
+def remembering(asked: list[build.Request]) -> Callable[..., NoReturn]:
+    def fail(request: build.Request, *_: object) -> NoReturn:
+        asked.append(request)
+        raise EngineError("that is enough")
 
     return fail
 
@@ -182,8 +191,8 @@ def test_a_dry_run_as_json_prints_nothing_else(invoke: Invoke, folder: Path) -> 
 
 
 def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(build, "build", lambda *given: asked.extend(given) or raising(EngineError("stop"))())
+    asked: list[build.Request] = []
+    monkeypatch.setattr(build, "build", remembering(asked))
     (tmp_path / "mine.jsonl").write_text('{"inputs": "a"}\n')
     invoke(
         *("build", "--target", TARGET, "--model", "a/b@main", "--task", "fill-mask", "--quantize", "int8"),
@@ -194,7 +203,7 @@ def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.Monk
         target=TARGET,
         model="a/b@main",
         task="fill-mask",
-        options=build.plan.Options(
+        options=Options(
             mode="int8",
             tag="x:y",
             suite=b'{"inputs": "a"}\n',
@@ -208,8 +217,8 @@ def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.Monk
 
 
 def test_without_a_model_the_bundled_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(build, "build", lambda *given: asked.extend(given) or raising(EngineError("stop"))())
+    asked: list[build.Request] = []
+    monkeypatch.setattr(build, "build", remembering(asked))
     invoke("build", "--target", TARGET)
     assert asked[0].model.startswith("pypi:")
 
@@ -271,7 +280,8 @@ def test_the_first_tool_that_fails_ends_the_check_with_its_exit_code() -> None:
 def test_tools_are_those_of_this_very_environment(capsys: pytest.CaptureFixture[str]) -> None:
     context = MockContext(run=True, repeat=True)
     tasks.check(context)
-    ran = [call.args[0] for call in context.run.call_args_list]
+    runner: Any = context.run
+    ran = [call.args[0] for call in runner.call_args_list]
     assert all(command.startswith(f"{sys.executable} -m ") for command in ran)
     assert capsys.readouterr().out.startswith("$ ruff check .\n")
 

@@ -56,9 +56,7 @@ def test_a_link_of_the_hubs_cache_is_followed(cache: Path, weights: Path, tmp_pa
         assert (folder / "model/w").read_bytes() == b"weights"
 
 
-def test_weights_on_another_file_system_are_copied(
-    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_on_another_file_system_are_copied(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", _refuse)
     with context.write(JOB, model={"w": weights}, wheels={}, cache=cache) as folder:
         assert (folder / "model/w").read_bytes() == b"weights"

@@ -22,9 +22,12 @@ def version(client: str) -> str:
 
 
 GOOD = version("20.10.24+dfsg1")
-UNREACHABLE = """[ "$1" = version ] && echo '{"Client": {"Version": "20.10.24"}, "Server": null}' &&
-echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2 && exit 1"""
-WITHOUT_BUILDX = version("28.2.2") + '\n[ "$1" = buildx ] && echo "docker: unknown command: docker buildx" >&2 && exit 1'
+UNREACHABLE = """[ "$1" = version ] && echo '{"Client": {"Version": "20.10.24"}, "Server": null}'
+echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2
+exit 1"""
+WITHOUT_BUILDX = (
+    version("28.2.2") + '\n[ "$1" = buildx ] && echo "docker: unknown command: docker buildx" >&2 && exit 1'
+)
 
 
 @pytest.fixture
@@ -55,7 +58,13 @@ def found(cache: Path, *folders: Path) -> str:
 
 def test_a_build_has_no_network_and_tags_nothing(tmp_path: Path) -> None:
     argv = engine.build_command(tmp_path, tmp_path / "iid", args={}, labels={})
-    assert argv == ["build", "--network=none", f"--file={tmp_path}/Dockerfile", f"--iidfile={tmp_path}/iid", str(tmp_path)]
+    assert argv == [
+        "build",
+        "--network=none",
+        f"--file={tmp_path}/Dockerfile",
+        f"--iidfile={tmp_path}/iid",
+        str(tmp_path),
+    ]
 
 
 def test_arguments_and_labels_are_passed_in_a_fixed_order(tmp_path: Path) -> None:
@@ -75,7 +84,7 @@ def test_our_own_daemon_shares_no_folder_with_another(tmp_path: Path) -> None:
     assert all(Path(options[name]).is_relative_to(tmp_path) for name in ("data-root", "exec-root", "pidfile"))
 
 
-def test_the_socket_lies_beside_the_daemons_data(tmp_path: Path) -> None:
+def test_the_socket_lies_beside_the_daemons_data() -> None:
     assert engine.socket(samples.config(Path("/c"))) == Path("/c/engine/docker.sock")
 
 
@@ -106,9 +115,10 @@ Error: building at STEP "RUN python3 -m images.inside.export": while running run
         "Cannot connect to the Docker daemon at unix:///run/docker.sock. Is the docker daemon running?",
         "#9 transferring context\nerror reading from server: EOF",
         "failed to receive status: rpc error: code = Unavailable desc = transport is closing",
-        "error during connect: Post \"http://%2Frun%2Fdocker.sock/v1.41/containers/create\": EOF",
+        'error during connect: Post "http://%2Frun%2Fdocker.sock/v1.41/containers/create": EOF',
         "read unix @->/run/docker.sock: read: connection reset by peer",
         "error waiting for container: unexpected EOF",
+        "#9 [export 4/6] RUN python3\nserver did not provide an image ID. Cannot write tmp.iid",
         "Error: unable to connect to Podman socket: dial tcp 127.0.0.1:9: connect: connection refused",
     ],
 )
@@ -130,7 +140,9 @@ def test_a_full_disk_is_said_to_be_full(output: str) -> None:
 
 
 @pytest.mark.parametrize("output", [STEP, PODMAN_STEP])
-@pytest.mark.parametrize("line", ["ValueError: no such layer", "ConnectionRefusedError: [Errno 111] Connection refused"])
+@pytest.mark.parametrize(
+    "line", ["ValueError: no such layer", "ConnectionRefusedError: [Errno 111] Connection refused"]
+)
 def test_a_failing_step_is_shown_whatever_it_speaks_of(output: str, line: str) -> None:
     error = engine.failure("a build step failed", output.format(line=line))
     assert isinstance(error, EngineError)
@@ -153,7 +165,7 @@ def test_every_docker_comes_before_every_podman(script: Script) -> None:
     assert engine.programs(search(one, two)["PATH"]) == [f"{one}/docker", f"{two}/docker", f"{one}/podman"]
 
 
-def test_a_program_that_two_folders_share_is_tried_once_and_where_it_came_first(script: Script, tmp_path: Path) -> None:
+def test_a_program_that_two_folders_share_is_tried_once_and_first(script: Script, tmp_path: Path) -> None:
     one, two, three = script("one", ""), script("two", ""), tmp_path / "three"
     three.symlink_to(one)
     assert engine.programs(search(one, two, three)["PATH"]) == [f"{one}/docker", f"{two}/docker"]
@@ -272,7 +284,9 @@ def machine(folder: Path) -> Engine:
     return Engine(program=f"{folder}/docker", version="20.10")
 
 
-BUILT = 'for a in "$@"; do case "$a" in --iidfile=*) echo {identity} > "${{a#*=}}" ;; esac; done; echo "#1 one"; echo two'
+BUILT = (
+    'for a in "$@"; do case "$a" in --iidfile=*) echo {identity} > "${{a#*=}}" ;; esac; done; echo "#1 one"; echo two'
+)
 
 
 def build(folder: Path, context: Path, lines: list[str]) -> str:
@@ -355,7 +369,9 @@ def test_a_base_that_is_there_is_not_loaded_again(script: Script, tmp_path: Path
     ("said", "kind"),
     [("no space left on device", DiskFullError), ("Cannot connect to the Docker daemon", EngineError)],
 )
-def test_a_base_that_cannot_be_loaded_is_an_error_of_its_kind(said: str, kind: type[ImageError], script: Script) -> None:
+def test_a_base_that_cannot_be_loaded_is_an_error_of_its_kind(
+    said: str, kind: type[ImageError], script: Script
+) -> None:
     folder = script("bin", f'[ "$1" = import ] && echo "{said}" >&2; exit 1')
     with pytest.raises(kind):
         machine(folder).load_base(Path("base.tar"), "base")

@@ -7,7 +7,7 @@ KINDS = ImageError.__subclasses__()
 
 
 def test_every_kind_has_an_exit_code_of_its_own() -> None:
-    codes = [kind.exit_code for kind in (ImageError, *KINDS)]
+    codes = [ImageError.exit_code, *(kind.exit_code for kind in KINDS)]
     assert len(set(codes)) == len(codes)
 
 
@@ -26,7 +26,10 @@ def test_all_kinds_are_defined_in_one_place() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ImageError("there is no target 'x'", "the targets are: a, b"), "there is no target 'x'\n  -> the targets are: a, b"),
+        (
+            ImageError("there is no target 'x'", "the targets are: a, b"),
+            "there is no target 'x'\n  -> the targets are: a, b",
+        ),
         (ImageError("the disk is full"), "the disk is full"),
     ],
 )

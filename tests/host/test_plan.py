@@ -191,7 +191,16 @@ def test_a_reference_without_a_tag_is_the_latest() -> None:
     "tag",
     [
         *("Name", "Team/name", "a b", "a:", ":t", "/a", "a/", "a//b", "./a", "-/a", "a___b", "a.-b", "a\n"),
-        *("name:ünï", "name:.t", "name:-t", f"name:{'t' * 129}", "name@sha256:0", f"{'n' * 256}:t", "--all", "http://a/b"),
+        *(
+            "name:ünï",
+            "name:.t",
+            "name:-t",
+            f"name:{'t' * 129}",
+            "name@sha256:0",
+            f"{'n' * 256}:t",
+            "--all",
+            "http://a/b",
+        ),
     ],
 )
 def test_what_no_engine_takes_for_a_name_is_refused_before_the_build(tag: str) -> None:

@@ -50,8 +50,7 @@ def test_the_size_is_told_with_and_without_the_model() -> None:
 
 def test_the_gate_is_told_by_its_worst_figures_and_their_inputs() -> None:
     assert (
-        "gate      2 inputs against the original: "
-        "max_abs_diff 3e-05 (long, bound 0.0001), agreement 1 (short, bound 1)"
+        "gate      2 inputs against the original: max_abs_diff 3e-05 (long, bound 0.0001), agreement 1 (short, bound 1)"
     ) in built()
 
 

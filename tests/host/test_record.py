@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from images import record
+from images.engine import ImageFacts
 from images.errors import EngineError, GateError, UsageError
 from images.inside.compare import Figures
+from images.inside.report import Report
 from images.record import MIB, Sizes
 from tests.host import samples
 from tests.host.samples import FakeEngine
@@ -108,7 +110,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 def test_a_record_lies_in_a_folder_of_its_images_name(tmp_path: Path) -> None:
     file = record.write(tmp_path, samples.record(reference="localhost:5000/team/name:tag"))
-    assert file.relative_to(tmp_path).as_posix() == "localhost_5000_team_name_tag/record.json"
+    assert file.relative_to(tmp_path).as_posix() == "localhost@5000+team+name@tag/record.json"
 
 
 def test_writing_leaves_nothing_half_made(tmp_path: Path) -> None:
@@ -145,7 +147,9 @@ def test_a_broken_record_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def test_a_target_without_an_image_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no image of some-cpu was built here\n  -> run `invoke build --target some-cpu`"):
+    with pytest.raises(
+        UsageError, match="no image of some-cpu was built here\n  -> run `invoke build --target some-cpu`"
+    ):
         record.newest(tmp_path / "missing", "some-cpu")
 
 
@@ -161,9 +165,9 @@ def test_the_json_for_scripts_is_the_record() -> None:
 # Made of a build
 
 
-def made(override: str = "", verdict: record.Report | None = None) -> record.Record:
+def made(override: str = "", verdict: Report | None = None) -> record.Record:
     machine = samples.engine()
-    machine.store["name"] = samples.ImageFacts(id="sha256:7", size=1, layers=("sha256:1", "sha256:2"), labels={})
+    machine.store["name"] = ImageFacts(id="sha256:7", size=1, layers=("sha256:1", "sha256:2"), labels={})
     return record.make(
         samples.plan(override=override),
         machine,

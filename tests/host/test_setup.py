@@ -118,9 +118,7 @@ def test_the_bases_are_loaded_into_the_engine(
     assert said[-1] == f"runtime base: {made.reference} (1.0 MiB)"
 
 
-def test_a_daemon_is_started_where_none_answers(
-    machine: Machine, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_is_started_where_none_answers(machine: Machine, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = machine(reachable=False, programs=("dockerd",))
     monkeypatch.setattr(engine, "start_daemon", _started(fake))
     assert run(samples.config(cache))[:2] == [
@@ -147,9 +145,7 @@ def test_who_may_not_install_is_told_what_to_install(missing: str, machine: Mach
         run(config)
 
 
-def test_what_is_installed_is_said_before(
-    machine: Machine, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_installed_is_said_before(machine: Machine, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(reachable=False)
     monkeypatch.setattr(setup, "_is_debian_like", lambda: True)
     said: list[str] = []
@@ -162,13 +158,13 @@ def test_what_is_installed_is_said_before(
     ("release", "expected"),
     [
         (DEBIAN, True),
-        ('ID=ubuntu\nID_LIKE=debian\n', True),
+        ("ID=ubuntu\nID_LIKE=debian\n", True),
         ('ID="linuxmint"\nID_LIKE="ubuntu debian"\n', True),
         ('ID=fedora\nNAME="not debian"\n', False),
         ("", False),
     ],
 )
-def test_debian_and_its_kin_are_known(release: str, expected: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_debian_and_its_kin_are_known(release: str, expected: bool, tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text(release)
     assert setup._is_debian_like(tmp_path / "os-release") is expected
 

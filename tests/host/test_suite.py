@@ -43,6 +43,22 @@ def test_a_line_that_is_no_request_is_named_by_its_number(line: str, file: Path)
     assert refused(file).startswith(f'{file}, line 2: a JSON object with "inputs" was expected')
 
 
+# Held against the task, once that is known
+
+
+@pytest.mark.parametrize("content", [b"", b'{"inputs": "a"}\n', b'\n{"inputs": ["a", "b"]}\n'])
+def test_a_suite_of_the_task_or_none_is_taken(content: bytes) -> None:
+    suite.require(content, "text-classification")
+
+
+def test_a_line_that_is_no_request_of_the_task_is_named_by_its_number() -> None:
+    with pytest.raises(UsageError, match=r"^line 2 of the suite: .*\(the task is question-answering\)"):
+        suite.require(b'{"inputs": {"question": "a", "context": "b"}}\n{"inputs": "a"}\n', "question-answering")
+
+
+# Files that are none
+
+
 @pytest.mark.parametrize("content", ["", "\n", " \n\t\n"])
 def test_an_empty_suite_is_refused_and_not_left_out(content: str, file: Path) -> None:
     file.write_text(content)
@@ -55,3 +71,13 @@ def test_a_missing_suite_is_refused_with_the_reason(file: Path) -> None:
 
 def test_a_folder_is_no_suite(tmp_path: Path) -> None:
     assert "cannot be read: Is a directory" in refused(tmp_path)
+
+
+def test_a_line_that_the_task_does_not_take_is_named_by_its_number() -> None:
+    with pytest.raises(UsageError, match=r"line 2 of the suite: .*\(the task is text-classification\)"):
+        suite.require(b'{"inputs": "a"}\n{"inputs": 5}\n', "text-classification")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"inputs": "a"}\n'])
+def test_a_suite_that_the_task_takes_is_accepted(content: bytes) -> None:
+    suite.require(content, "text-classification")

@@ -101,3 +101,21 @@ def test_a_report_survives_its_json() -> None:
     report = samples.report()
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
     assert isinstance(report.checks[0], Check)
+
+
+# Accepting a failed gate
+
+
+def test_an_override_accepts_outputs_that_differ() -> None:
+    verify.hold(samples.failed(), override=True)
+
+
+def test_without_an_override_they_are_an_error() -> None:
+    with pytest.raises(GateError):
+        verify.hold(samples.failed(), override=False)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(Exit.DAMAGED, GateError), (Exit.CANNOT_RUN, MachineError)])
+def test_an_override_accepts_nothing_else(code: Exit, kind: type[ImageError]) -> None:
+    with pytest.raises(kind):
+        verify.hold(msgspec.structs.replace(samples.failed(), exit=code), override=True)

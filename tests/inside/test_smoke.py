@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from images.inside import smoke, threads
+from images.inside import compare, smoke, threads
 from images.inside.contract import (
     ArtifactError,
     Bounds,
@@ -103,7 +103,7 @@ def test_memory_that_is_just_enough_is_enough(artifact: Path, monkeypatch: pytes
 
 def test_too_little_memory_is_told_with_what_is_needed(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "memory_limit", lambda: 128 << 20)
-    with pytest.raises(CannotRunError, match="^256 MiB of memory are needed; this container may use 128 MiB$"):
+    with pytest.raises(CannotRunError, match=r"^256 MiB of memory are needed; this container may use 128 MiB$"):
         smoke.check_hardware(artifacts.restate(artifact, memory_bytes=256 << 20))
 
 
@@ -255,6 +255,13 @@ class _Breaking(TableRunner):
         if len(self.shapes) > len(artifacts.PAYLOADS):
             raise RuntimeError("it broke")
         return super().predict(batch)
+
+
+def test_a_server_that_answers_no_vectors_is_found(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "_post", lambda *_: {"data": []})
+    model = smoke.checked(artifact, read_manifest(artifact), 1)
+    figures = smoke.check_http(model, artifacts.reference(), "http://127.0.0.1")
+    assert {miss.case for miss in compare.misses(figures, artifacts.BOUNDS)} == set(artifacts.PAYLOADS)
 
 
 def test_vectors_of_tokens_are_held_to_the_reference_over_http_too(

@@ -107,3 +107,9 @@ def test_a_missing_answer_does_not_agree() -> None:
 def test_scores_differ_by_label() -> None:
     ours, original = [ranking(good=0.5, bad=0.3, fair=0.2)], [ranking(good=0.5, fair=0.3, bad=0.2)]
     assert TASK.score_difference(ours, original) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("score", "agreement"), [(0.5, 1.0), (0.54, 1.0), (0.56, 0.0), (float("nan"), 0.0)])
+def test_single_label_models_agree_by_their_score(score: float, agreement: float) -> None:
+    ours, original = [[{"label": "relevance", "score": score}]], [[{"label": "relevance", "score": 0.5}]]
+    assert tasks.load("text-classification").agreement(ours, original) == agreement

@@ -25,6 +25,8 @@ from images.inside.tasks.common import (
 )
 from images.inside.text import Encoded, Tokenizer
 
+SCORE_TOLERANCE = 0.05
+"""How far a single-label model's score may be from the original's; relative beyond 1."""
 Function = Literal["sigmoid", "softmax", "none"]
 
 
@@ -83,8 +85,8 @@ class TextClassification:
         return [_ranking(_scores(output["logits"], function), manifest)[: parameters.top_k] for output in outputs]
 
     def agreement(self, ours: Any, original: Any) -> float:
-        """Share of inputs whose best label is the same, by its name."""
-        return share([same_best(*pair, "label") for pair in rankings(ours, original)])
+        """Share of inputs whose best label is the same, by its name; of a single-label model, whose score is."""
+        return share([same_best(*pair, "label") and _same_score(*pair) for pair in rankings(ours, original)])
 
     def score_difference(self, ours: Any, original: Any) -> float:
         """The largest difference of a label's scores where the best labels agree."""
@@ -121,6 +123,12 @@ def _sigmoid(logits: FloatArray) -> FloatArray:
 def _ranking(scores: FloatArray, manifest: Manifest) -> list[dict[str, Any]]:
     pairs = zip(manifest.labels, scores.tolist(), strict=True)
     return [{"label": label, "score": score} for label, score in sorted(pairs, key=lambda pair: -pair[1])]
+
+
+def _same_score(ours: Ranking, original: Ranking) -> bool:
+    """A model with a single label (a regression, a reranker) always names it: what it says is the score."""
+    one, other = ours[0]["score"], original[0]["score"]
+    return len(original) > 1 or abs(one - other) <= SCORE_TOLERANCE * max(1.0, abs(other))
 
 
 def _score_pairs(ours: Ranking, original: Ranking) -> list[tuple[float, float]]:

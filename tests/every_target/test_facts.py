@@ -1,0 +1,115 @@
+"""What target.toml says, held against the rest of the project."""
+
+import pytest
+
+from images import platforms, spec
+from images.inside import tasks
+from images.inside.contract import Bounds
+from images.spec import TargetSpec
+
+TARGETS = [spec.load(name) for name in spec.names()]
+every_target = pytest.mark.parametrize("target", TARGETS, ids=spec.names())
+every_mode = pytest.mark.parametrize(
+    ("target", "mode"), [(target, mode) for target in TARGETS for mode in target.modes], ids=str
+)
+MOST_LETTERS = 72
+
+
+def test_there_are_targets() -> None:
+    assert TARGETS
+
+
+@every_target
+def test_the_folder_is_named_as_a_module(target: TargetSpec) -> None:
+    assert target.module.isidentifier()
+    assert target.module.islower()
+
+
+@every_target
+def test_the_folder_holds_what_the_build_reads(target: TargetSpec) -> None:
+    assert {"target.toml", "Dockerfile.j2", "Dockerfile", "run.py"} <= {path.name for path in target.folder.iterdir()}
+
+
+@every_target
+def test_the_summary_is_one_short_line(target: TargetSpec) -> None:
+    assert 0 < len(target.summary) <= MOST_LETTERS
+    assert target.summary == target.summary.strip().rstrip(".")
+    assert target.summary.isprintable()
+
+
+@every_target
+def test_tasks_are_known_and_named_once(target: TargetSpec) -> None:
+    assert set(target.tasks) <= set(tasks.NAMES)
+    assert len(set(target.tasks)) == len(target.tasks)
+
+
+@every_target
+def test_platforms_are_known(target: TargetSpec) -> None:
+    assert set(target.platforms) <= set(platforms.MACHINES)
+
+
+@every_mode
+def test_a_mode_is_a_word_for_tags(target: TargetSpec, mode: str) -> None:
+    del target
+    assert mode.isascii()
+    assert mode.replace("-", "").replace(".", "").isalnum()
+
+
+@every_mode
+def test_a_modes_bounds_hold_something(target: TargetSpec, mode: str) -> None:
+    assert target.modes[mode].bounds != Bounds()
+
+
+@every_mode
+def test_a_modes_bounds_are_possible(target: TargetSpec, mode: str) -> None:
+    bounds = target.modes[mode].bounds
+    assert bounds.max_abs_diff is None or bounds.max_abs_diff > 0
+    assert bounds.cosine is None or 0 < bounds.cosine <= 1
+    assert bounds.agreement is None or 0 < bounds.agreement <= 1
+
+
+@every_target
+def test_the_first_mode_is_the_exact_one_and_held_to_numbers(target: TargetSpec) -> None:
+    name, mode = next(iter(target.modes.items()))
+    assert name == "none"
+    assert mode.bounds.max_abs_diff is not None
+    assert mode.bounds.agreement == 1.0
+
+
+@every_mode
+def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: str) -> None:
+    name = target.modes[mode].exporter
+    assert name.isidentifier()
+    assert name not in {"run", "export", "packages", "code", "runtime"}
+
+
+@every_target
+def test_forbidden_files_are_globs_on_absolute_paths(target: TargetSpec) -> None:
+    assert target.deny
+    assert all(glob.startswith(("/", "*")) for glob in target.deny)
+
+
+@every_target
+def test_there_is_no_shell_and_no_installer_in_the_image(target: TargetSpec) -> None:
+    assert {"/usr/bin/sh", "/usr/bin/bash", "*/pip/*"} <= set(target.deny)
+
+
+@every_target
+def test_an_image_for_cpus_forbids_cuda(target: TargetSpec) -> None:
+    assert not target.cpu_only or "*/nvidia/*" in target.deny
+
+
+@every_target
+def test_what_is_trimmed_stays_below_the_packages(target: TargetSpec) -> None:
+    assert not [glob for glob in target.runtime.trim if glob.startswith("/") or ".." in glob or " " in glob]
+
+
+@every_target
+def test_what_is_trimmed_belongs_to_a_package_of_the_lock(target: TargetSpec) -> None:
+    locked = target.lock("run").read_text().replace("-", "_")
+    assert not [glob for glob in target.runtime.trim if f"{glob.partition('/')[0]}==" not in locked]
+
+
+@every_target
+def test_the_budget_is_a_size(target: TargetSpec) -> None:
+    assert target.size_budget_mib > 0
