@@ -1,5 +1,6 @@
 """The straight line from a model to a verified image: the table of contents of this folder."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -216,10 +217,10 @@ def _show(line: str, progress: Progress) -> None:
 def _named(machine: engine.Engine, image: str, job: plan.Plan, labels: dict[str, str], config: Config) -> str:
     """The verified file system under its name: the same layers, with what was measured as labels."""
     before = machine.image(job.tag)
-    temporary = f"localhost/modelyard/candidate:{job.digest.removeprefix('sha256:')[:16]}"
+    temporary = f"localhost/modelyard/candidate:{hashlib.sha256(f'{job.digest} {job.tag}'.encode()).hexdigest()[:16]}"
     machine.tag(image, temporary)
     try:
-        final = machine.relabel(temporary, labels, config.cache)
+        final = machine.relabel(temporary, labels, config.cache, accepted=bool(job.override))
         machine.tag(final, job.tag)
     finally:
         machine.untag(temporary)

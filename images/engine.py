@@ -152,12 +152,20 @@ class Engine:
         """Remove an image by its id unless it has a name or a container."""
         self._call("rmi", image)
 
-    def relabel(self, reference: str, labels: Mapping[str, str], work: Path) -> str:
-        """The id of an image with the same layers and more labels; the new one has no name."""
+    def relabel(self, reference: str, labels: Mapping[str, str], work: Path, *, accepted: bool = False) -> str:
+        """The id of an image with the same layers and more labels; the new one has no name.
+
+        Args:
+            reference: the image by name.
+            labels: what is added.
+            work: where the build folder is made.
+            accepted: whether its outputs differ and were accepted: its server then starts all the same.
+
+        """
         with tempfile.TemporaryDirectory(dir=work) as folder:
             dockerfile = Path(folder) / "context" / "Dockerfile"
             dockerfile.parent.mkdir()
-            dockerfile.write_text(f"FROM {reference}\n")
+            dockerfile.write_text(f"FROM {reference}\n" + ("ENV MODELYARD_ACCEPT_DIFFERENCES=1\n" if accepted else ""))
             return self.build(dockerfile.parent, args={}, labels=labels, log=io.StringIO(), line=lambda _: None)
 
     def run(

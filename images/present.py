@@ -14,6 +14,10 @@ from images.spec import TargetSpec
 
 CURL = {
     "feature-extraction": ("/v1/embeddings", '{"model": "%(model)s", "input": "Hello, world"}'),
+    "text-generation": (
+        "/v1/chat/completions",
+        '{"model": "%(model)s", "messages": [{"role": "user", "content": "What is the capital of France?"}]}',
+    ),
     "fill-mask": ("/predict", '{"inputs": "Paris is the capital of %(mask)s."}'),
     "question-answering": ("/predict", '{"inputs": {"question": "Where is Paris?", "context": "Paris is in France."}}'),
 }

@@ -26,6 +26,9 @@ OTHER_WEIGHTS = {
     "safetensors of another form (an adapter, or a single-file checkpoint)": (".safetensors",),
 }
 
+GGUF_TASK = "text-generation"
+"""What a model is for that comes as one GGUF file."""
+
 Read = Callable[[str], Any]
 """Reads a JSON file of the model by its path in it."""
 
@@ -67,6 +70,10 @@ def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selecti
         UsageError: the task is none of the target's, or cannot be inferred.
 
     """
+    if "config.json" not in names and (single := gguf(names)):
+        return Selection(
+            architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for"), [single]
+        )
     if "config.json" not in names:
         raise ModelError(
             "the model has no config.json", "name a folder or repository in the form that save_pretrained() writes"
@@ -86,6 +93,12 @@ def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selecti
     )
     _require_tokenizer(small, task)
     return Selection(task, sorted({*weights, *small, *code}))
+
+
+def gguf(names: Iterable[str]) -> str:
+    """The only GGUF file of a model that is nothing else, which the builder makes a folder of; else empty."""
+    found = [name for name in names if name.endswith(".gguf") and not _parent(name)]
+    return found[0] if len(found) == 1 else ""
 
 
 def _modules(names: Collection[str], read: Read) -> list[Mapping[str, Any]]:

@@ -32,14 +32,16 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the runtime's wheels carry and the image does not.
+    """What of the target's folder and its wheels is in the image.
 
     Attributes:
+        modules: the target's own modules that run in the image.
         without: packages that the runtime's wheels declare and never import; left out of the lock.
         trim: globs below the installed packages' folder, deleted.
 
     """
 
+    modules: tuple[str, ...] = ("run",)
     without: tuple[str, ...] = ()
     trim: tuple[str, ...] = ()
 

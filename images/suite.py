@@ -6,6 +6,10 @@ from pathlib import Path
 from images.errors import UsageError
 from images.inside import suite, tasks
 from images.inside.contract import InputError
+from images.inside.generation import inputs
+
+GENERATION = "text-generation"
+"""The task whose requests are prompts, and whose answers come token by token."""
 
 
 def read(file: Path) -> bytes:
@@ -28,7 +32,7 @@ def require(content: bytes, task: str) -> None:
     """Raise `UsageError` with the number of the first line that is no request of the task. Nothing is no suite."""
     try:
         if content:
-            suite.read(content, tasks.load(task))
+            suite.read(content, inputs.Payloads() if task == GENERATION else tasks.load(task))
     except InputError as error:
         raise UsageError(f"{error} (the task is {task})", "each line is one request, as /predict takes it") from error
 
@@ -40,7 +44,5 @@ def _check(file: Path, number: int, line: bytes) -> None:
         raise UsageError(
             f"{file}, line {number} is not JSON: {error}", "each line is one request, as /predict takes it"
         ) from error
-    if not isinstance(payload, dict) or "inputs" not in payload:
-        raise UsageError(
-            f'{file}, line {number}: a JSON object with "inputs" was expected', 'for example {"inputs": "some text"}'
-        )
+    if not isinstance(payload, dict):
+        raise UsageError(f"{file}, line {number}: a JSON object was expected", 'for example {"inputs": "some text"}')

@@ -45,12 +45,10 @@ def parser() -> argparse.ArgumentParser:
     smoke.set_defaults(command=_smoke)
     bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
     bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
-    bench.add_argument(
-        "--lengths", type=int, nargs="+", default=[16, 128], metavar="TOKENS", help="input lengths (default 16 128)"
-    )
-    bench.add_argument(
-        "--clients", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="concurrent clients (default 1 4 16)"
-    )
+    lengths = "input lengths (default 16 128; 128 of a model that generates)"
+    bench.add_argument("--lengths", type=int, nargs="+", default=[], metavar="TOKENS", help=lengths)
+    clients = "concurrent clients (default 1 4 16; 1 4 8 16 of a model that generates)"
+    bench.add_argument("--clients", type=int, nargs="+", default=[], metavar="N", help=clients)
     bench.set_defaults(command=_bench)
     info = commands.add_parser("info", help="say what is in the image")
     info.set_defaults(command=_info)
@@ -74,7 +72,7 @@ def _serve(options: argparse.Namespace) -> int:
     except ArtifactError as error:
         print(f"modelyard: the artifact is damaged: {error}", file=sys.stderr)
         return Exit.DAMAGED
-    return server.serve(manifest, chosen, lambda: smoke.checked(options.artifact, manifest, chosen.threads))
+    return server.serve(manifest, chosen, lambda: smoke.checked(options.artifact, manifest, chosen))
 
 
 def _smoke(options: argparse.Namespace) -> int:

@@ -15,13 +15,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from images.inside import tasks
-from images.inside.contract import ArtifactError, Manifest, Struct, read_manifest
+from images.inside.contract import ArtifactError, GenerationFacts, Manifest, Struct, read_manifest
+from images.inside.generation import bench as generation
+from images.inside.generation.bench import Generation
+from images.inside.prompts import Prompts
 from images.inside.text import Tokenizer
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven small boats sail past an old stone bridge "
+LENGTHS = (16, 128)
+CLIENTS = (1, 4, 16)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,7 +52,15 @@ class Load(Struct, kw_only=True):
 
 
 class Benchmark(Struct, kw_only=True):
-    """What `bench` measured; `peak_rss_mib` is the server's highest resident memory in MiB."""
+    """What `bench` measured.
+
+    Attributes:
+        single: one client at several lengths; empty for a model that generates, like `load`.
+        load: several clients.
+        generation: the same of a model that generates.
+        peak_rss_mib: the server's highest resident memory in MiB.
+
+    """
 
     model: str
     target: str
@@ -55,33 +68,74 @@ class Benchmark(Struct, kw_only=True):
     threads: int
     single: list[Single]
     load: list[Load]
+    generation: list[Generation] = []
     peak_rss_mib: float
 
 
 def run(artifact: Path, seconds: float, lengths: Sequence[int], clients: Sequence[int]) -> Benchmark:
-    """Measure the artifact's server. Raises `ArtifactError` when it does not come up."""
+    """Measure the artifact's server. Raises `ArtifactError` when it does not come up.
+
+    Args:
+        artifact: the artifact's folder.
+        seconds: of one measurement.
+        lengths: of inputs, in tokens; the last one is that of several clients' inputs. The usual ones when empty.
+        clients: how many at once. The usual numbers when empty.
+
+    """
     manifest = read_manifest(artifact)
-    sample = _Samples(artifact, manifest)
-    lengths = [min(length, manifest.max_length) for length in lengths]
-    with _server() as (process, port):
-        single = [_single(process, port, sample.body(length), length, seconds) for length in lengths]
-        load = [_load(process, port, sample.body(lengths[-1]), lengths[-1], count, seconds) for count in clients]
+    with _server(artifact) as (process, port):
+        asked = _Asked(artifact, manifest, process, port, seconds, lengths, clients)
         return Benchmark(
             model=manifest.model.id,
             target=manifest.target,
             mode=manifest.mode,
             threads=len(os.sched_getaffinity(0)),
-            single=single,
-            load=load,
+            **(_predicting(asked) if manifest.generation is None else _generating(asked, manifest.generation)),
             peak_rss_mib=_status(process.pid, "VmHWM") / 1024,
         )
 
 
+class _Asked(NamedTuple):
+    """What is to be measured, and the server that it is measured on."""
+
+    artifact: Path
+    manifest: Manifest
+    process: "subprocess.Popen[bytes]"
+    port: int
+    seconds: float
+    lengths: Sequence[int]
+    clients: Sequence[int]
+
+
+def _predicting(asked: _Asked) -> dict[str, Any]:
+    sample, (_, manifest, process, port, seconds, _, _) = _Samples(asked.artifact, asked.manifest), asked
+    lengths = [min(length, manifest.max_length) for length in asked.lengths or LENGTHS]
+    body, longest = sample.body(lengths[-1]), lengths[-1]
+    single = [_single(process, port, sample.body(length), length, seconds) for length in lengths]
+    load = [_load(process, port, body, longest, count, seconds) for count in asked.clients or CLIENTS]
+    return {"single": single, "load": load}
+
+
+def _generating(asked: _Asked, facts: GenerationFacts) -> dict[str, Any]:
+    length = min((asked.lengths or [generation.PROMPT])[-1], facts.context - generation.ANSWER)
+    prompt = Prompts.load(asked.artifact, facts).of_text(WORDS * length)[:length]
+    body = generation.body(asked.manifest.model.id, prompt)
+    rows = [
+        generation.measure(asked.port, body, length, count, asked.seconds, lambda: _cpu_seconds(asked.process.pid))
+        for count in asked.clients or generation.CLIENTS
+    ]
+    return {"single": [], "load": [], "generation": rows}
+
+
 def table(result: Benchmark) -> str:
     """The result for a person at a terminal."""
+    lines = [f"{result.model}  {result.target}  {result.mode}  {result.threads} CPUs", ""]
+    lines += generation.table(result.generation) if result.generation else _rows(result)
+    return "\n".join([*lines, "", f"  peak resident memory {result.peak_rss_mib:.0f} MiB"])
+
+
+def _rows(result: Benchmark) -> list[str]:
     lines = [
-        f"{result.model}  {result.target}  {result.mode}  {result.threads} CPUs",
-        "",
         f"  {'one client':<14}{'p50 ms':>10}{'p95 ms':>10}{'CPU ms/req':>12}",
     ]
     lines += [
@@ -93,7 +147,7 @@ def table(result: Benchmark) -> str:
         f"  {row.clients:<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}{row.requests_per_second:>10.1f}"
         for row in result.load
     ]
-    return "\n".join([*lines, "", f"  peak resident memory {result.peak_rss_mib:.0f} MiB"])
+    return lines
 
 
 class _Samples:
@@ -127,11 +181,12 @@ class _Samples:
 
 
 @contextmanager
-def _server() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def _server(artifact: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = [sys.executable, "-m", "images.inside", "serve", "--host=127.0.0.1", f"--port={port}", "--log-level=error"]
+    command = [sys.executable, "-m", "images.inside", f"--artifact={artifact}", "serve"]
+    argv = [*command, "--host=127.0.0.1", f"--port={port}", "--log-level=error"]
     process = subprocess.Popen(argv, env={name: value for name, value in os.environ.items() if "API_KEY" not in name})
     try:
         _wait(process, port)

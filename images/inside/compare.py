@@ -20,6 +20,8 @@ VECTORS = ("sentence_embedding", "last_hidden_state")
 """Outputs that are embeddings, whose direction is what counts."""
 ROWS = "rows"
 """Array beside an item's outputs: the token positions that were kept of them, where not all were."""
+UPPER = frozenset({"max_abs_diff", "kl", "perplexity"})
+"""Figures that a bound holds from above; the others are held from below."""
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -43,6 +45,9 @@ class Figures(Struct, kw_only=True):
         max_abs_diff: largest absolute difference of the raw outputs, on real tokens.
         cosine: smallest cosine similarity of the embeddings.
         agreement: share of equal best answers.
+        kl: mean Kullback-Leibler divergence of next tokens, in nats.
+        perplexity: of the original's answer, as a multiple of its own.
+        greedy: share of the answer without chance that is the original's, from its beginning.
 
     """
 
@@ -50,6 +55,9 @@ class Figures(Struct, kw_only=True):
     max_abs_diff: float | None = None
     cosine: float | None = None
     agreement: float | None = None
+    kl: float | None = None
+    perplexity: float | None = None
+    greedy: float | None = None
 
 
 class Miss(Struct, kw_only=True):
@@ -61,7 +69,7 @@ class Miss(Struct, kw_only=True):
     bound: float
 
     def __str__(self) -> str:
-        relation = "above" if self.figure == "max_abs_diff" else "below"
+        relation = "above" if self.figure in UPPER else "below"
         return f"input {self.case!r}: {self.figure} {self.value:.6g} is {relation} the bound {self.bound:g}"
 
 
@@ -128,14 +136,14 @@ def worst(measured: Sequence[Figures]) -> dict[str, Figures]:
     found = {}
     for name in Bounds.__struct_fields__:
         entries = [entry for entry in measured if getattr(entry, name) is not None]
-        sign = -1 if name == "max_abs_diff" else 1
+        sign = -1 if name in UPPER else 1
         if entries:
             found[name] = min(entries, key=lambda entry: sign * getattr(entry, name))
     return found
 
 
 def _within(entry: Miss) -> bool:
-    return entry.value <= entry.bound if entry.figure == "max_abs_diff" else entry.value >= entry.bound
+    return entry.value <= entry.bound if entry.figure in UPPER else entry.value >= entry.bound
 
 
 def _pairs(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[FloatArray, FloatArray]]:

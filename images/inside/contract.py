@@ -70,12 +70,18 @@ class Bounds(Struct, kw_only=True):
         max_abs_diff: the largest allowed absolute difference of any raw output on real tokens.
         cosine: the smallest allowed cosine similarity between an embedding and the original's.
         agreement: the smallest allowed share of answers (top-1 label, span, token) equal to the original's.
+        kl: the largest allowed mean Kullback-Leibler divergence of next tokens from the original's, in nats.
+        perplexity: the largest allowed perplexity of the original's answers, as a multiple of its own.
+        greedy: the smallest allowed share of an answer without chance that is the original's, from its beginning.
 
     """
 
     max_abs_diff: float | None = None
     cosine: float | None = None
     agreement: float | None = None
+    kl: float | None = None
+    perplexity: float | None = None
+    greedy: float | None = None
 
 
 class Embedding(Struct, kw_only=True):
@@ -106,6 +112,8 @@ class GenerationFacts(Struct, kw_only=True):
         chat_template: the model's own Jinja template; empty for a model without one.
         special: ids that are never part of a text.
         defaults: sampling parameters of the original's generation config, such as temperature and top_p.
+        names: the tokenizer's special tokens by name, such as `bos_token`, for the template.
+        kv_bytes: what a token's keys and values take in float32.
 
     """
 
@@ -117,6 +125,7 @@ class GenerationFacts(Struct, kw_only=True):
     special: list[int]
     defaults: dict[str, float]
     names: dict[str, str] = {}
+    kv_bytes: int = 0
 
 
 class SourceJob(Struct, kw_only=True):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from images.inside.contract import Manifest
+from images.inside.events import MEDIA_TYPE
 from images.inside.web import Api, Route
 
 JSON = "application/json"
@@ -69,6 +70,8 @@ def _about(manifest: Manifest) -> str:
     facts = [manifest.task, f"target {manifest.target}", f"quantisation {manifest.mode}"]
     if manifest.embedding:
         facts.append(f"{manifest.embedding.dimension} dimensions")
+    if manifest.generation:
+        return " · ".join([*facts, f"{manifest.generation.context} tokens of context"])
     return " · ".join([*facts, f"up to {manifest.max_length} tokens an input"])
 
 
@@ -78,7 +81,7 @@ def _apis(routes: Iterable[Route]) -> list[Api]:
 
 def _schemas(routes: Sequence[Route]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
     """The schema of each type that a route takes or gives, and the components that they refer to."""
-    types = [kind for route in routes for kind in (route.request, route.response, route.api.error_type)]
+    types = [kind for route in routes for kind in (route.request, route.response, route.event, route.api.error_type)]
     used = [kind for kind in types if kind is not None and not isinstance(kind, str)]
     found, components = msgspec.json.schema_components(used, ref_template=_REF + "{name}")
     return dict(zip(map(repr, used), found, strict=True)), {
@@ -130,6 +133,8 @@ def _responses(route: Route, schemas: Mapping[Any, Schema], *, secured: bool) ->
     if isinstance(route.response, str):
         media, schema = route.response, {"type": "string"}
     answers: Schema = {"200": {"description": "OK", "content": {media: {"schema": schema}}}}
+    if route.event is not None:
+        answers["200"]["content"][MEDIA_TYPE] = {"schema": schemas[repr(route.event)]}
     failed = {"content": {JSON: {"schema": schemas[repr(route.api.error_type)]}}}
     for status in route.errors:
         if secured or status != HTTPStatus.UNAUTHORIZED:
@@ -191,10 +196,13 @@ def _example(operation: Schema) -> Any:
 
 
 def _shapes(operation: Schema, document: Schema) -> str:
-    (media, answer), *_ = operation["responses"]["200"]["content"].items()
     asked = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("schema")
+    answers = operation["responses"]["200"]["content"]
+    titles = {JSON: "Response", MEDIA_TYPE: "Event of a streamed response"}
     shown = _shape("Request", asked, document) if asked else ""
-    return shown + (_shape("Response", answer["schema"], document) if media == JSON else "")
+    return shown + "".join(
+        _shape(title, answers[media]["schema"], document) for media, title in titles.items() if media in answers
+    )
 
 
 def _shape(title: str, schema: Schema, document: Schema) -> str:

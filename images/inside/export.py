@@ -24,6 +24,7 @@ from images.inside.contract import (
     Exporting,
     ExportJob,
     FileDigest,
+    GenerationFacts,
     Manifest,
     Source,
     SourceJob,
@@ -33,6 +34,8 @@ from images.inside.contract import (
 MIB = 2**20
 HEADROOM = 192 * MIB
 """Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
+KV_TOKENS = 4096
+"""Tokens of sequences under way that a model that generates must have room for; its context, if that is shorter."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,17 +77,18 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         recipe=made.recipe,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry),
+        memory_bytes=_memory(given.out, made.entry, source.generation),
         packages=installed(),
         files=digests(given.out),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str) -> int:
+def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
     weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
-    return -(-(weights + HEADROOM) // MIB) * MIB
+    cache = min(generation.context, KV_TOKENS) * generation.kv_bytes if generation else 0
+    return -(-(weights + cache + HEADROOM) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:

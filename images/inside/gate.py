@@ -2,11 +2,16 @@
 
 from images.inside import compare
 from images.inside.compare import Figures, Reference
-from images.inside.loaded import Loaded
+from images.inside.generation import proof
+from images.inside.loaded import Loaded, LoadedGenerator
 
 
-def measure(model: Loaded, reference: Reference) -> list[Figures]:
-    """How far every input's result is from the original's."""
+def measure(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figures]:
+    """How far every input's result is from the original's. Raises `OutputsDifferError` when it was another input."""
+    return proof.measure(model, reference) if isinstance(model, LoadedGenerator) else _measure(model, reference)
+
+
+def _measure(model: Loaded, reference: Reference) -> list[Figures]:
     measured = []
     for case in reference.cases:
         outputs, answer = model.ask(case.payload)

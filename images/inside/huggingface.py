@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from images.inside.predicting import Predicting
 from images.inside.service import Service
 from images.inside.web import Api, ApiError, Json, Route, decode
 
@@ -32,12 +33,12 @@ API = Api("Hugging Face", "The model's task, with the payloads of its inference 
 class HuggingFace:
     """The route and its handler."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, model: Predicting) -> None:
+        self._service, self._model = service, model
 
     def routes(self) -> list[Route]:
         """What is served."""
-        task, manifest = self._service.task, self._service.manifest
+        task, manifest = self._model.task, self._service.manifest
         return [
             Route(
                 method="POST",
@@ -57,9 +58,9 @@ class HuggingFace:
         body = await self._service.body(request)
         payload = decode(body, dict[str, Any])
         self._service.check_count(_count(payload), "inputs")
-        task, manifest = self._service.task, self._service.manifest
-        prepared = await self._service.prepare(len(body), lambda tokenizer: task.prepare(payload, tokenizer, manifest))
-        outputs = await self._service.run(request, prepared.items)
+        task, manifest = self._model.task, self._service.manifest
+        prepared = await self._model.prepare(len(body), lambda tokenizer: task.prepare(payload, tokenizer, manifest))
+        outputs = await self._model.run(request, prepared.items)
         return Json(task.answer(prepared, outputs, manifest))
 
 

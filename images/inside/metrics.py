@@ -13,8 +13,10 @@ from prometheus_client import (
     generate_latest,
 )
 
-from images.inside.batching import Batch
+from images.inside.batching import Batch, Batcher
 from images.inside.contract import Manifest
+from images.inside.generation.loop import GenerationLoop
+from images.inside.generation.scheduler import Step
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -24,7 +26,7 @@ ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters and histograms of one server."""
+    """What every server counts."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.registry = registry = CollectorRegistry()
@@ -35,12 +37,6 @@ class Metrics:
         self._latency = Histogram(
             "modelyard_request_seconds", "Time to answer", ["route"], registry=registry, buckets=SECONDS
         )
-        self._batch_items = Histogram("modelyard_batch_items", "Inputs of a batch", registry=registry, buckets=ITEMS)
-        self._batch_seconds = Histogram(
-            "modelyard_batch_seconds", "Time a batch ran", registry=registry, buckets=SECONDS
-        )
-        self._tokens = Counter("modelyard_tokens", "Tokens that the model ran, padding not counted", registry=registry)
-        self._padding = Counter("modelyard_padding_tokens", "Padding that the model ran", registry=registry)
         self.ready = Gauge("modelyard_ready", "1 when requests are answered", registry=registry)
         self._info(manifest)
 
@@ -56,25 +52,94 @@ class Metrics:
             **facts
         ).set(1)
 
-    def watch_queue(self, queued: Callable[[], tuple[int, int]]) -> None:
-        """Read the queue's items and tokens whenever metrics are asked for."""
-        items = Gauge("modelyard_queue_items", "Inputs that wait", registry=self.registry)
-        tokens = Gauge("modelyard_queue_tokens", "Tokens that wait", registry=self.registry)
-        items.set_function(lambda: queued()[0])
-        tokens.set_function(lambda: queued()[1])
-
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is a template such as `/v1/models/{id}`, so that series stay few."""
         self._requests.labels(route, method, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
-    def batch(self, batch: Batch) -> None:
-        """Count one call of the runner."""
-        self._batch_items.observe(batch.items)
-        self._batch_seconds.observe(batch.seconds)
-        self._tokens.inc(batch.tokens)
-        self._padding.inc(batch.padded_tokens - batch.tokens)
-
     def text(self) -> bytes:
         """All of it in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+class PredictingMetrics:
+    """What is counted of a model that predicts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._items, self._seconds = _batches(registry, "Inputs of a batch")
+        self._tokens = Counter("modelyard_tokens", "Tokens that the model ran, padding not counted", registry=registry)
+        self._padding = Counter("modelyard_padding_tokens", "Padding that the model ran", registry=registry)
+
+    def watch(self, batcher: Batcher) -> None:
+        """Read the queue whenever metrics are asked for."""
+        _watched(self._registry, "queue_items", "Inputs that wait", lambda: batcher.queued[0])
+        _watched(self._registry, "queue_tokens", "Tokens that wait", lambda: batcher.queued[1])
+
+    def batch(self, batch: Batch) -> None:
+        """Count one call of the runner."""
+        self._items.observe(batch.items)
+        self._seconds.observe(batch.seconds)
+        self._tokens.inc(batch.tokens)
+        self._padding.inc(batch.padded_tokens - batch.tokens)
+
+
+class GeneratingMetrics:
+    """What is counted of a model that generates."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._items, self._seconds = _batches(registry, "Sequences of a step")
+        self._prompt = Counter("modelyard_prompt_tokens", "Prompt tokens that were read", registry=registry)
+        self._generated = Counter("modelyard_generated_tokens", "Tokens that were generated", registry=registry)
+        self._first = Histogram(
+            "modelyard_time_to_first_token_seconds",
+            "From a request's arrival to its first token",
+            registry=registry,
+            buckets=(*SECONDS, 60),
+        )
+        self._next = Histogram(
+            "modelyard_inter_token_seconds", "From one token to the next", registry=registry, buckets=(0.001, *SECONDS)
+        )
+        self._answers = Counter("modelyard_answers", "Answers, by why they ended", ["finish"], registry=registry)
+
+    def watch(self, loop: GenerationLoop, slots: int, kv_tokens: int) -> None:
+        """Read the queue and the slots whenever metrics are asked for."""
+        registry = self._registry
+        _watched(registry, "queue_items", "Answers that wait for a slot", lambda: loop.queued)
+        _watched(registry, "running_sequences", "Sequences that have a slot", lambda: loop.load.running)
+        _watched(registry, "slots", "Sequences that may run at once", lambda: slots)
+        _watched(registry, "kv_tokens", "Tokens in the key-value cache", lambda: loop.load.kv_tokens)
+        _watched(
+            registry,
+            "kv_reserved_tokens",
+            "Tokens in the key-value cache if every sequence becomes as long as it may",
+            lambda: loop.load.reserved_tokens,
+        )
+        _watched(registry, "kv_tokens_limit", "The most reserved tokens", lambda: kv_tokens)
+
+    def step(self, step: Step) -> None:
+        """Count one call of the generator."""
+        self._items.observe(step.batch)
+        self._seconds.observe(step.seconds)
+        self._prompt.inc(step.tokens_in)
+        self._generated.inc(step.tokens_out)
+        for seconds in step.first_seconds:
+            self._first.observe(seconds)
+        for seconds in step.token_seconds:
+            self._next.observe(seconds)
+
+    def answer(self, finish: str) -> None:
+        """Count one answer that has ended."""
+        self._answers.labels(finish).inc()
+
+
+def _batches(registry: CollectorRegistry, items: str) -> tuple[Histogram, Histogram]:
+    return (
+        Histogram("modelyard_batch_items", items, registry=registry, buckets=ITEMS),
+        Histogram("modelyard_batch_seconds", "Time a batch ran", registry=registry, buckets=SECONDS),
+    )
+
+
+def _watched(registry: CollectorRegistry, name: str, about: str, read: Callable[[], float]) -> None:
+    Gauge(f"modelyard_{name}", about, registry=registry).set_function(read)

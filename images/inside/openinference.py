@@ -13,6 +13,7 @@ from starlette.requests import Request
 from images.inside import collate, tensors
 from images.inside.contract import FloatArray
 from images.inside.huggingface import ErrorMessage, error_body
+from images.inside.predicting import Predicting
 from images.inside.service import Service, State
 from images.inside.tensors import IDS, TEXT, InputTensor, OutputTensor, Rows, Strict
 from images.inside.web import Api, ApiError, Handler, Json, Route, decode
@@ -127,18 +128,34 @@ class ModelReady(msgspec.Struct):
     ready: bool
 
 
-class OpenInference:
-    """The routes and their handlers."""
+class Probes:
+    """The routes that say whether server and model answer, whatever the model does.
+
+    Attributes:
+        name: the model's name in paths.
+        version: its version.
+
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._manifest = service.manifest
-        self._name = service.names[1]
-        self._version = service.manifest.model.revision or VERSION
+        self.name = service.names[1]
+        self.version = service.manifest.model.revision or VERSION
 
     def routes(self) -> list[Route]:
         """What is served: the server's routes, and the model's with and without a version."""
-        return [*self._server_routes(), *self._model_routes(""), *self._model_routes("/versions/{version}")]
+        live, ready = "/v2/health/live", "/v2/health/ready"
+        return [
+            _get(live, self.live, "Does the server answer?", Live, open=True, quiet=True),
+            _get(ready, self.ready, "Should requests come here?", Ready, errors=(503,), open=True, quiet=True),
+            _get("/v2", self.server, "Describe the server", ServerMetadata, errors=(401,)),
+            *(self._model_route(base, called, of) for base, called, of in self.models()),
+        ]
+
+    def models(self) -> list[tuple[str, dict[str, str], str]]:
+        """The model's path without and with its version; each with values of its parameters and words for it."""
+        base, named = "/v2/models/{name:path}", {"name": self.name}
+        return [(base, named, ""), (f"{base}/versions/{{version}}", named | {"version": self.version}, ", by version")]
 
     async def live(self, _: Request) -> Json:
         """`GET /v2/health/live`."""
@@ -150,49 +167,70 @@ class OpenInference:
 
     async def server(self, _: Request) -> Json:
         """`GET /v2`."""
-        return Json(ServerMetadata("modelyard", self._manifest.target, []))
+        return Json(ServerMetadata("modelyard", self._service.manifest.target, []))
 
     async def model_ready(self, request: Request) -> Json:
         """`GET /v2/models/{name}/ready`."""
-        self._check_model(request)
-        return Json(ModelReady(self._name, self._is_ready), self._ready_status)
+        self.check_model(request)
+        return Json(ModelReady(self.name, self._is_ready), self._ready_status)
+
+    def check_model(self, request: Request) -> None:
+        """Raise a 404 `ApiError` for another model or version in the path."""
+        name, version = request.path_params["name"], request.path_params.get("version", self.version)
+        if name not in self._service.names:
+            raise ApiError(404, f"the model {name!r} is not served here; {self.name!r} is")
+        if version != self.version:
+            raise ApiError(404, f"version {version!r} is not served here; {self.version!r} is")
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._service.state is State.READY
+
+    @property
+    def _ready_status(self) -> int:
+        return 200 if self._is_ready else 503
+
+    def _model_route(self, base: str, called: dict[str, str], of: str) -> Route:
+        probe: dict[str, Any] = {"errors": (404, 503), "open": True, "quiet": True, "example": called}
+        return _get(f"{base}/ready", self.model_ready, f"Does the model answer?{of}", ModelReady, **probe)
+
+
+class OpenInference:
+    """The routes that run the model on tensors, and their handlers."""
+
+    def __init__(self, service: Service, model: Predicting, probes: Probes) -> None:
+        self._service, self._model, self._probes = service, model, probes
+        self._manifest = service.manifest
+        self._name, self._version = probes.name, probes.version
+
+    def routes(self) -> list[Route]:
+        """What is served, with and without a version."""
+        return [route for base, called, of in self._probes.models() for route in self._model_routes(base, called, of)]
 
     async def metadata(self, request: Request) -> Json:
         """`GET /v2/models/{name}`. The outputs are known once the model is loaded."""
-        self._check_model(request)
+        self._probes.check_model(request)
         inputs = [TensorFacts(TEXT, "BYTES", [-1]), *(TensorFacts(name, "INT64", [-1, -1]) for name in IDS)]
-        outputs = [TensorFacts(name, "FP32", self._shape(row)) for name, row in self._service.sample.items()]
+        outputs = [TensorFacts(name, "FP32", self._shape(row)) for name, row in self._model.sample.items()]
         platform = f"{self._manifest.target}_{self._manifest.mode}"
         return Json(ModelMetadata(self._name, [self._version], platform, inputs, outputs))
 
     async def infer(self, request: Request) -> Json:
         """`POST /v2/models/{name}/infer`."""
-        self._check_model(request)
+        self._probes.check_model(request)
         self._refuse_binary(request)
         body = await self._service.body(request)
         wanted = decode(body, InferRequest)
         names = self._output_names(wanted.outputs)
         rows = await self._prepare(len(body), wanted)
-        outputs = await self._service.run(request, rows.items)
+        outputs = await self._model.run(request, rows.items)
         sent = [tensors.write(name, [row[name] for row in outputs], rows, self._manifest) for name in names]
         return Json(InferResponse(self._name, self._version, sent, wanted.id))
 
-    def _server_routes(self) -> list[Route]:
-        live, ready = "/v2/health/live", "/v2/health/ready"
-        return [
-            _get(live, self.live, "Does the server answer?", Live, open=True, quiet=True),
-            _get(ready, self.ready, "Should requests come here?", Ready, errors=(503,), open=True, quiet=True),
-            _get("/v2", self.server, "Describe the server", ServerMetadata, errors=(401,)),
-        ]
-
-    def _model_routes(self, version: str) -> list[Route]:
-        base, of = f"/v2/models/{{name:path}}{version}", ", by version" if version else ""
-        called = {"name": self._name} | ({"version": self._version} if version else {})
-        ready, metadata = f"Does the model answer?{of}", f"Describe the model's tensors{of}"
-        probe: dict[str, Any] = {"errors": (404, 503), "open": True, "quiet": True, "example": called}
+    def _model_routes(self, base: str, called: dict[str, str], of: str) -> list[Route]:
+        metadata = f"Describe the model's tensors{of}"
         return [
             self._infer_route(f"{base}/infer", f"Run the model on texts or token ids{of}", called),
-            _get(f"{base}/ready", self.model_ready, ready, ModelReady, **probe),
             _get(base, self.metadata, metadata, ModelMetadata, errors=(401, 404), example=called),
         ]
 
@@ -210,28 +248,13 @@ class OpenInference:
             errors=(400, 401, 404, 413, 429, 503),
         )
 
-    @property
-    def _is_ready(self) -> bool:
-        return self._service.state is State.READY
-
-    @property
-    def _ready_status(self) -> int:
-        return 200 if self._is_ready else 503
-
-    def _check_model(self, request: Request) -> None:
-        name, version = request.path_params["name"], request.path_params.get("version", self._version)
-        if name not in self._service.names:
-            raise ApiError(404, f"the model {name!r} is not served here; {self._name!r} is")
-        if version != self._version:
-            raise ApiError(404, f"version {version!r} is not served here; {self._version!r} is")
-
     @staticmethod
     def _refuse_binary(request: Request) -> None:
         if "inference-header-content-length" in request.headers:
             raise ApiError(400, "binary tensors are not taken: send their contents as JSON in `data`")
 
     def _output_names(self, chosen: Sequence[OutputChoice]) -> list[str]:
-        known = list(self._service.sample)
+        known = list(self._model.sample)
         unknown = [choice.name for choice in chosen if choice.name not in known]
         if unknown:
             raise ApiError(400, f"the model has no output {unknown[0]!r}; it has {', '.join(known)}")
@@ -240,7 +263,7 @@ class OpenInference:
     async def _prepare(self, size: int, wanted: InferRequest) -> Rows:
         self._service.check_count(max((entry.shape[0] for entry in wanted.inputs if entry.shape), default=0), "inputs")
         truncate = (wanted.parameters or InferParameters()).truncate
-        return await self._service.prepare(
+        return await self._model.prepare(
             size, lambda tokenizer: tensors.read(wanted.inputs, tokenizer, self._manifest, truncate=truncate)
         )
 

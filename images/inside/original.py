@@ -22,6 +22,7 @@ AUTO = {
     "fill-mask": "AutoModelForMaskedLM",
     "question-answering": "AutoModelForQuestionAnswering",
     "text-classification": "AutoModelForSequenceClassification",
+    "text-generation": "AutoModelForCausalLM",
     "token-classification": "AutoModelForTokenClassification",
 }
 

@@ -31,7 +31,9 @@ from images.inside.contract import (
     Task,
     write_json,
 )
-from images.inside.text import Tokenizer
+from images.inside.generation import inputs, recording
+from images.inside.prompts import Prompts
+from images.inside.text import TOKENIZER, Tokenizer
 
 SAME = 1e-3
 """Outputs this close are the same for the question whether padding changes them."""
@@ -58,15 +60,19 @@ def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> N
     fast, sentence, network = _load(job, model)
     source = _source(job, fast, sentence, network)
     fast.model_max_length = source.max_length
-    fast.backend_tokenizer.save(str(out / "tokenizer.json"))
-    tokenizer = Tokenizer.load(out, draft(job, source))
-    runner = original.TorchRunner(network, fast.model_input_names)
-    source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
+    fast.backend_tokenizer.save(str(out / TOKENIZER))
+    if source.generation:
+        generates = recording.Recorder(network, fast, source.generation, Prompts.load(out, source.generation))
+        reference = generates.record(_user_cases(user_suite, job, inputs.Payloads()))
+    else:
+        tokenizer, task = Tokenizer.load(out, draft(job, source)), tasks.load(job.task)
+        runner = original.TorchRunner(network, fast.model_input_names)
+        source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
+        answers = None if job.task == "feature-extraction" else _Pipeline(fast, network, job.task)
+        recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, answers)
+        reference = recorder.record([*task.suite(source.mask_token), *_user_cases(user_suite, job, task)])
     write_json(out / "source.json", source)
-    payloads = [*tasks.load(job.task).suite(source.mask_token), *_user_cases(user_suite, job)]
-    answers = None if job.task == "feature-extraction" else _Pipeline(fast, network, job.task)
-    recorder = _Recorder(tasks.load(job.task), draft(job, source), tokenizer, runner, sentence, answers)
-    compare.save(out / REFERENCE, recorder.record(payloads))
+    compare.save(out / REFERENCE, reference)
 
 
 def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> bool:
@@ -186,8 +192,9 @@ def _source(job: SourceJob, fast: Any, sentence: Any, network: Any) -> Source:
     own = sentence.get_max_seq_length() if sentence is not None else None
     if fast.pad_token_id is None:
         fast.pad_token_id = 0  # padding is masked: any token will do
+    max_length = original.max_length(network, fast, job, own)
     return Source(
-        max_length=original.max_length(network, fast, job, own),
+        max_length=max_length,
         pad_token_id=int(fast.pad_token_id),
         padding_side=str(fast.padding_side),
         token_types="token_type_ids" in fast.model_input_names,
@@ -198,12 +205,13 @@ def _source(job: SourceJob, fast: Any, sentence: Any, network: Any) -> Source:
         mask_token=str(fast.mask_token or "") if job.task == "fill-mask" else "",
         problem_type=str(network.config.problem_type or ""),
         embedding=original.embedding(sentence, network) if sentence is not None else None,
+        generation=recording.facts(network, fast, max_length) if job.task == inputs.TASK else None,
     )
 
 
-def _user_cases(file: Path | None, job: SourceJob) -> list[tuple[str, dict[str, Any]]]:
+def _user_cases(file: Path | None, job: SourceJob, task: suite.Payloads) -> list[suite.Input]:
     try:
-        return list(suite.read(file.read_bytes(), tasks.load(job.task))) if file else []
+        return suite.read(file.read_bytes(), task) if file else []
     except InputError as error:
         original.refuse(str(error), f"correct the suite file: one JSON request of {job.task} a line")
 

@@ -1,6 +1,6 @@
 """What a smoke test found: one record, its JSON form and its readable one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from images.inside.compare import Figures
 from images.inside.contract import Bounds, Exit, Struct
@@ -68,14 +68,20 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {check.name:<12}{MARKS[check.passed]:<8}{check.seconds:6.2f} s  {check.detail}"
     if report.figures:
         yield ""
-        yield f"  {'input':<14}{'max abs diff':>14}{'cosine':>12}{'agreement':>12}"
-    for figures in report.figures:
-        cells = (_number(figures.max_abs_diff), _number(figures.cosine), _number(figures.agreement))
-        yield f"  {figures.case:<14}{cells[0]:>14}{cells[1]:>12}{cells[2]:>12}"
+    yield from _figures(report.figures)
     for miss in report.misses:
         yield f"  {miss}"
     yield ""
     yield f"  {Exit(report.exit).name.replace('_', ' ')} (exit code {report.exit})"
+
+
+def _figures(measured: Sequence[Figures]) -> Iterator[str]:
+    """A line an input, a column a figure that any of them has."""
+    names = [name for name in Bounds.__struct_fields__ if any(getattr(entry, name) is not None for entry in measured)]
+    if names:
+        yield f"  {'input':<14}" + "".join(f"{name.replace('_', ' '):>14}" for name in names)
+    for entry in measured:
+        yield f"  {entry.case:<14}" + "".join(f"{_number(getattr(entry, name)):>14}" for name in names)
 
 
 def _number(value: float | None) -> str:

@@ -8,25 +8,33 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any, NamedTuple
 
 import uvicorn
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from images.inside import huggingface, logs, openai
-from images.inside.contract import ArtifactError, CannotRunError, Exit, Manifest, Outputs, OutputsDifferError
+from images.inside import huggingface, logs
+from images.inside.contract import ArtifactError, CannotRunError, Exit, GenerationFacts, Manifest, OutputsDifferError
+from images.inside.generating import Generating
 from images.inside.huggingface import HuggingFace
-from images.inside.loaded import Loaded
+from images.inside.loaded import Loaded, LoadedGenerator
 from images.inside.logs import log
-from images.inside.openai import OpenAI
-from images.inside.openinference import OpenInference
+from images.inside.openai import common
+from images.inside.openai.chat import Chat
+from images.inside.openai.completions import Completions
+from images.inside.openai.embeddings import Embeddings
+from images.inside.openai.models import Models
+from images.inside.openai.responses import Responses
+from images.inside.openinference import OpenInference, Probes
 from images.inside.operations import Operations
-from images.inside.service import Service
+from images.inside.predicting import Predicting
+from images.inside.service import Service, Work
 from images.inside.settings import Settings
 from images.inside.web import ApiError, Edge, Endpoint, Route, error_response
 
-Load = Callable[[], Loaded]
+Load = Callable[[], Loaded | LoadedGenerator]
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep an idle connection, or they would send a request into one that is being closed."""
 
@@ -46,7 +54,7 @@ def serve(manifest: Manifest, settings: Settings, load: Load) -> Exit:
     except OSError as error:
         log(logging.ERROR, "cannot listen", host=settings.host, port=settings.port, reason=str(error))
         return Exit.CANNOT_RUN
-    server = Server(Service(manifest, settings), load)
+    server = Server(manifest, settings, load)
     host, port = listening.getsockname()[:2]
     log(logging.INFO, "listening", host=host, port=port, model=manifest.model.id)
     server.run(sockets=[listening])
@@ -58,7 +66,7 @@ def serve(manifest: Manifest, settings: Settings, load: Load) -> Exit:
 def running(manifest: Manifest, settings: Settings, load: Load) -> Iterator[str]:
     """The server on a thread and a free port of the loopback, once it is ready: its URL."""
     listening = listen("127.0.0.1", 0)
-    server = Server(Service(manifest, settings), load)
+    server = Server(manifest, settings, load)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
@@ -81,23 +89,59 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def routes(service: Service) -> list[Route]:
-    """All that is served, in the documentation's order."""
-    served = [
-        *(OpenAI(service).routes()),
-        *(HuggingFace(service).routes()),
-        *(OpenInference(service).routes()),
-    ]
-    return [*served, *Operations(service, served).routes()]
+class Served(NamedTuple):
+    """What a server is made of.
+
+    Attributes:
+        service: what every model has.
+        work: how this model answers.
+        routes: all that is served, in the documentation's order.
+
+    """
+
+    service: Service
+    work: Work[Any]
+    routes: list[Route]
 
 
-def app(service: Service) -> ASGIApp:
+def compose(manifest: Manifest, settings: Settings) -> Served:
+    """The APIs that a model can speak, by what its manifest says of it."""
+    service = Service(manifest, settings)
+    work, routes = _generating(service, manifest.generation) if manifest.generation else _predicting(service)
+    return Served(service, work, [*routes, *Operations(service, routes).routes()])
+
+
+def _predicting(service: Service) -> tuple[Work[Any], list[Route]]:
+    model, probes = Predicting(service), Probes(service)
+    apis = (
+        Embeddings(service, model),
+        Models(service),
+        HuggingFace(service, model),
+        probes,
+        OpenInference(service, model, probes),
+    )
+    return model, [route for api in apis for route in api.routes()]
+
+
+def _generating(service: Service, facts: GenerationFacts) -> tuple[Work[Any], list[Route]]:
+    model = Generating(service, facts)
+    apis = (
+        Chat(service, model),
+        Completions(service, model),
+        Responses(service, model),
+        Models(service),
+        Probes(service),
+    )
+    return model, [route for api in apis for route in api.routes()]
+
+
+def app(served: Served) -> ASGIApp:
     """The ASGI application."""
-    key = service.settings.api_key
+    key = served.service.settings.api_key
     # A model's name may hold slashes, so longer paths come first: `/v2/models/a/b/infer` is not a model `a/b/infer`.
-    longest_first = sorted(routes(service), key=lambda route: -route.path.count("/"))
-    served = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first]
-    return Edge(Router(served, redirect_slashes=False, default=_Unmatched()), service.metrics)
+    longest_first = sorted(served.routes, key=lambda route: -route.path.count("/"))
+    routes = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first]
+    return Edge(Router(routes, redirect_slashes=False, default=_Unmatched()), served.service.metrics)
 
 
 class Server(uvicorn.Server):
@@ -109,11 +153,12 @@ class Server(uvicorn.Server):
 
     """
 
-    def __init__(self, service: Service, load: Load) -> None:
-        super().__init__(_config(service))
+    def __init__(self, manifest: Manifest, settings: Settings, load: Load) -> None:
+        served = compose(manifest, settings)
+        super().__init__(_config(served))
         self.settled = threading.Event()
         self.failure: BaseException | None = None
-        self._service, self._load = service, load
+        self._service, self._work, self._load = served.service, served.work, load
         self._draining = False
 
     @property
@@ -136,8 +181,8 @@ class Server(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            # On a thread, so that requests cut off by the grace's end can still be answered.
-            await asyncio.to_thread(self._service.end)
+            await self._work.end()
+            self._service.end()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -173,14 +218,15 @@ class Server(uvicorn.Server):
         """Load and check the model; on a thread of its own."""
         try:
             model = self._load()
-            sample = self._service.probe(model)
+            self._work.probe(model)
         except BaseException as error:  # noqa: BLE001  # the thread must say how it ended, whatever it was
             _tell(loop, self._fail, error)
         else:
-            _tell(loop, self._begin, model, sample)
+            _tell(loop, self._begin, model)
 
-    def _begin(self, model: Loaded, sample: Outputs) -> None:
-        self._service.begin(model, sample)
+    def _begin(self, model: Loaded | LoadedGenerator) -> None:
+        self._work.begin(model)
+        self._service.begin()
         log(logging.INFO, "ready", **model.runner.describe())
         self.settled.set()
 
@@ -198,7 +244,7 @@ class _Unmatched:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        api = openai.API if path.startswith("/v1/") else huggingface.API
+        api = common.API if path.startswith("/v1/") else huggingface.API
         response = error_response(api, ApiError(404, f"there is no route {path}; /docs has them all", code="not_found"))
         await response(scope, receive, send)
 
@@ -208,9 +254,9 @@ def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args:
         loop.call_soon_threadsafe(function, *args)
 
 
-def _config(service: Service) -> uvicorn.Config:
+def _config(served: Served) -> uvicorn.Config:
     return uvicorn.Config(
-        app(service),
+        app(served),
         # Measured: h11 costs 60 us CPU a request more than httptools; uvloop saves 15 us and weighs 14 MB.
         http="httptools",
         loop="asyncio",
@@ -220,5 +266,5 @@ def _config(service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=service.settings.grace_seconds,
+        timeout_graceful_shutdown=served.service.settings.grace_seconds,
     )

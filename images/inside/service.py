@@ -1,24 +1,22 @@
-"""One model behind all the APIs: whether it is ready, its limits, its queue."""
+"""What every served model has in common: whether it is ready, its limits, who is still listening."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from enum import StrEnum
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from images.inside import collate, tasks
-from images.inside.batching import Batcher, Limits
-from images.inside.contract import InputError, Item, Manifest, Outputs
-from images.inside.loaded import Loaded
+from images.inside.contract import InputError, Manifest
 from images.inside.metrics import Metrics
 from images.inside.settings import Settings
 from images.inside.text import Tokenizer
 from images.inside.web import ApiError, Trace, read_body
 
 T = TypeVar("T")
+M_contra = TypeVar("M_contra", contravariant=True)
 
 INLINE_BYTES = 4096
 """A body up to this size is tokenised on the event loop: a thread's hand-over would cost more than the work."""
@@ -35,27 +33,38 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
+class Work(Protocol[M_contra]):
+    """How one kind of model answers: `predicting.Predicting`, `generating.Generating`."""
+
+    def probe(self, model: M_contra) -> None:
+        """Warm the runtime up, and find out what only a run shows. Called before `begin`, on any thread."""
+        ...
+
+    def begin(self, model: M_contra) -> None:
+        """Answer from now on. Called on the event loop."""
+        ...
+
+    async def end(self) -> None:
+        """Stop the worker; requests that were cut off have been told."""
+        ...
+
+
 class Service:
-    """The served model.
+    """The served model, whatever it does.
 
     Attributes:
         manifest: the artifact's.
-        task: what `/predict` does.
         settings: the limits, among others.
         metrics: what is counted.
         state: whether it answers; see `begin` and `drain`.
-        sample: outputs for one input of the task's suite: what a row of each output looks like.
 
     """
 
     def __init__(self, manifest: Manifest, settings: Settings) -> None:
         self.manifest, self.settings = manifest, settings
-        self.task = tasks.load(manifest.task)
         self.metrics = Metrics(manifest)
         self.state = State.STARTING
-        self.sample: Outputs = {}
-        self._model: Loaded | None = None
-        self._batcher: Batcher | None = None
+        self._loaded = False
         # One thread: large bodies are tokenised one after the other and leave the CPU to the model.
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
 
@@ -64,20 +73,9 @@ class Service:
         """What clients may call the model: its id, and the id without its owner."""
         return self.manifest.model.id, self.manifest.model.id.rpartition("/")[2]
 
-    def probe(self, model: Loaded) -> Outputs:
-        """The model's outputs for one input. Warms the runtime up; call it before `begin`, on any thread."""
-        _, payload = self.task.suite(self.manifest.mask_token)[0]
-        items = self.task.prepare(payload, model.tokenizer, self.manifest).items
-        return collate.predict(model.runner, items[:1], self.manifest)[0]
-
-    def begin(self, model: Loaded, sample: Outputs) -> None:
-        """Answer from now on. Call it on the event loop."""
-        limits = Limits(self.settings.max_batch_tokens, self.settings.max_queue, self.settings.max_queue_tokens)
-        run = partial(collate.predict, model.runner, manifest=self.manifest)
-        self._model, self.sample = model, sample
-        self._batcher = Batcher(run, limits, self.metrics.batch)
-        self._batcher.start()
-        self.metrics.watch_queue(lambda batcher=self._batcher: batcher.queued)  # type: ignore[misc]
+    def begin(self) -> None:
+        """Say that requests are answered from now on."""
+        self._loaded = True
         if self.state is State.STARTING:
             self._become(State.READY)
 
@@ -86,14 +84,13 @@ class Service:
         self._become(State.DRAINING)
 
     def end(self) -> None:
-        """Stop the worker."""
+        """Stop tokenising."""
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
-        if self._batcher:
-            self._batcher.stop()
 
     async def body(self, request: Request) -> bytes:
         """A request's body, when this server can answer it: 503 before it is ready, 413 for too many bytes."""
-        self._loaded()
+        if not self._loaded:
+            raise _unavailable("the model is not ready yet", "not_ready")
         return await read_body(request, self.settings.max_body_bytes)
 
     def check_count(self, inputs: int, param: str) -> None:
@@ -102,23 +99,22 @@ class Service:
             message = f"{param}: {inputs} inputs; one request may have {self.settings.max_inputs}"
             raise ApiError(413, message, code="too_many_inputs", param=param)
 
-    async def prepare(self, size: int, prepare: Callable[[Tokenizer], T]) -> T:
+    async def aside(self, size: int, call: Callable[[], T]) -> T:
         """Run a request's tokenisation where it disturbs others least; `size` is its body's, in bytes."""
-        model, batcher = self._loaded()
-        batcher.check_room()
         if size <= INLINE_BYTES:
-            return prepare(model.tokenizer)
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, prepare, model.tokenizer)
+            return call()
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
 
-    async def run(self, request: Request, items: Sequence[Item]) -> list[Outputs]:
-        """The outputs of items. When the client leaves, its items leave the queue and `ClientDisconnect` is raised."""
-        _, batcher = self._loaded()
-        self._note(request, items)
-        outputs = batcher.submit(items)
+    @asynccontextmanager
+    async def attending(self, request: Request, cancel: Callable[[], object]) -> AsyncIterator[None]:
+        """Cancel a request's work when its client leaves, and when the block ends. The body must have been read.
+
+        A cancelled block raises `ClientDisconnect` when its client has left, and a 503 `ApiError` when its time is up.
+        """
         gone = asyncio.create_task(_gone(request))
-        gone.add_done_callback(lambda _: outputs.cancel())
+        gone.add_done_callback(lambda _: cancel())
         try:
-            return await outputs
+            yield
         except asyncio.CancelledError:
             if gone.done() and not gone.cancelled():
                 raise ClientDisconnect from None
@@ -127,25 +123,17 @@ class Service:
             raise
         finally:
             gone.cancel()
-
-    def _loaded(self) -> tuple[Loaded, Batcher]:
-        if self._model is None or self._batcher is None:
-            raise _unavailable("the model is not ready yet", "not_ready")
-        return self._model, self._batcher
+            cancel()
 
     def _become(self, state: State) -> None:
         self.state = state
         self.metrics.ready.set(state is State.READY)
 
-    @staticmethod
-    def _note(request: Request, items: Sequence[Item]) -> None:
-        trace: Trace = request.scope["modelyard"]
-        trace.figures.update(inputs=len(items), tokens=count_tokens(items))
 
-
-def count_tokens(items: Sequence[Item]) -> int:
-    """All tokens of some items, special ones included."""
-    return sum(len(item.ids) for item in items)
+def note(request: Request, **figures: int) -> None:
+    """Add figures to the request's log line."""
+    trace: Trace = request.scope["modelyard"]
+    trace.figures.update(figures)
 
 
 def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> None:

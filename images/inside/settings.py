@@ -27,6 +27,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_queue: Annotated[int, Meta(ge=1, description="inputs that may wait; more are answered 429")] = 4096
     max_queue_tokens: Annotated[int, Meta(ge=1, description="tokens that may wait; more are answered 429")] = 262144
     max_inputs: Annotated[int, Meta(ge=1, description="inputs of one request; more are answered 413")] = 2048
+    slots: Annotated[int, Meta(ge=1, le=1024, description="sequences that are generated at once")] = 8
+    max_prefill_tokens: Annotated[
+        int, Meta(ge=1, description="prompt tokens that are read between two tokens of the answers under way")
+    ] = 256
+    max_kv_tokens: Annotated[
+        int, Meta(ge=0, description="tokens of all sequences under way; 0 lets every slot fill the model's context")
+    ] = 0
+    max_queue_answers: Annotated[
+        int, Meta(ge=1, description="answers that may wait for a slot; more are answered 429")
+    ] = 256
     max_body_bytes: Annotated[int, Meta(ge=1, description="bytes of a request; more are answered 413")] = 8 << 20
     api_key: Annotated[str, Meta(description="key that clients send as a bearer token; none when empty")] = ""
     # Kubernetes kills 30 seconds after SIGTERM unless told otherwise.
@@ -34,6 +44,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drain_seconds: Annotated[
         int, Meta(ge=0, description="seconds to go on accepting after SIGTERM, while a load balancer turns away")
     ] = 0
+    accept_differences: Annotated[
+        bool, Meta(description="serve although the outputs differ from the original's: the build accepted it")
+    ] = False
     log_level: Annotated[LogLevel, Meta(description="debug, info, warning or error")] = "info"
 
     def __repr__(self) -> str:

@@ -3,11 +3,11 @@
 The long text is the beginning of Lewis Carroll's "Alice's Adventures in Wonderland" (1865), in the public domain.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from images.inside.contract import InputError, Task
+from images.inside.contract import InputError, Struct
 
 MASK = "[mask]"
 """Stands in the texts of `MASKED` for a tokenizer's own mask token."""
@@ -115,7 +115,13 @@ class Input(NamedTuple):
     payload: dict[str, Any]
 
 
-def read(content: bytes, task: Task) -> list[Input]:
+class Payloads(Protocol):
+    """What takes payloads: a task."""
+
+    payload_type: type[Struct]
+
+
+def read(content: bytes, task: Payloads) -> list[Input]:
     """The user's own inputs, from a file with one JSON payload a line. Empty lines are skipped.
 
     Returns:
@@ -132,7 +138,7 @@ def read(content: bytes, task: Task) -> list[Input]:
     return inputs
 
 
-def _payload(line: bytes, number: int, task: Task) -> dict[str, Any]:
+def _payload(line: bytes, number: int, task: Payloads) -> dict[str, Any]:
     try:
         payload = msgspec.json.decode(line)
         msgspec.convert(payload, task.payload_type)

@@ -85,6 +85,7 @@ class Route:
         summary: one line for the documentation.
         request: type of the body, for the documentation; None for no body.
         response: type of the answer; a string is a media type.
+        event: type of one event of a streamed answer; None when it cannot be streamed.
         example: a body, or values of the path's parameters, for a command to copy.
         errors: statuses that it may answer with beside success.
         open: whether it is answered without the API key.
@@ -99,6 +100,7 @@ class Route:
     summary: str
     request: Any = None
     response: Any = None
+    event: Any = None
     example: Mapping[str, Any] = field(default_factory=dict)
     errors: Sequence[int] = ()
     open: bool = False

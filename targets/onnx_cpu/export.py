@@ -9,7 +9,10 @@ from typing import Any
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
 from images.inside.contract import REFERENCE, Exported, Exporting
+from targets.onnx_cpu import export_generation
 
+EXPORTERS: Mapping[str, Callable[[Exporting], Exported]] = {"text-generation": export_generation.export}
+"""By task; all others have an encoder."""
 ENTRY = "model.onnx"
 EMBEDDING = "sentence_embedding"
 BLOCK = 128
@@ -19,7 +22,12 @@ EXACT_ACTIVATIONS = 4
 
 
 def export(given: Exporting) -> Exported:
-    """Write `model.onnx` (and `model.onnx_data` past ONNX's 2 GiB), dynamic in batch and sequence.
+    """Write `model.onnx` and what belongs to it."""
+    return EXPORTERS.get(given.source.task, _encoder)(given)
+
+
+def _encoder(given: Exporting) -> Exported:
+    """`model.onnx` (and `model.onnx_data` past ONNX's 2 GiB), dynamic in batch and sequence.
 
     Inputs are int64 [batch, sequence]; outputs are float32. An embedding model's pooling and normalisation are part of
     the graph: Optimum traces them through sentence-transformers.
@@ -111,17 +119,17 @@ def _by_block(exact: Path, out: Path, keep: Callable[[Any], bool] = lambda _: Fa
     quantizer.model.save_model_to_file(str(out))
 
 
-def _down_by_block(exact: Path, out: Path) -> None:
-    """Blocks where a layer narrows, for behind its activation function the outliers are; channels elsewhere."""
+def _feed_forward_by_block(exact: Path, out: Path) -> None:
+    """Blocks in the layers that widen and narrow, for around their activation the outliers are; channels elsewhere."""
     mixed = out.with_suffix(".mixed")
-    _by_block(exact, mixed, keep=lambda weight: weight.dims[0] <= weight.dims[1])
+    _by_block(exact, mixed, keep=lambda weight: weight.dims[0] == weight.dims[1])
     _by_channel(mixed, out)
     mixed.unlink()
 
 
 RECIPES: Mapping[str, Callable[[Path, Path], None]] = {
     "per-channel": _by_channel,
-    "per-channel, down projections block-wise": _down_by_block,
+    "per-channel, feed-forward block-wise": _feed_forward_by_block,
     "block-wise": _by_block,
 }
 """Ways to int8, fastest first."""

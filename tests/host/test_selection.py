@@ -99,3 +99,18 @@ def test_a_task_on_the_command_line_wins(folder: Path, cache: Path) -> None:
 
 def test_an_unknown_task_on_the_command_line_is_refused(folder: Path, cache: Path) -> None:
     assert "cooking" in refused(folder, cache, UsageError, task="cooking")
+
+
+def test_a_lone_gguf_file_is_a_model_that_generates(tmp_path: Path, cache: Path) -> None:
+    found = resolve(write(tmp_path / "chat", {"chat.Q4.gguf": "", "README.md": ""}), cache, tasks=["text-generation"])
+    assert (found.task, paths(found)) == ("text-generation", ["chat.Q4.gguf"])
+
+
+def test_a_gguf_file_is_for_no_other_task(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(UsageError, match="text-generation"):
+        resolve(write(tmp_path / "chat", {"chat.Q4.gguf": ""}), cache, tasks=["fill-mask"])
+
+
+def test_of_several_gguf_files_none_is_chosen(tmp_path: Path, cache: Path) -> None:
+    folder = write(tmp_path / "chat", {"a.Q4.gguf": "", "b.Q8.gguf": ""})
+    assert "no config.json" in refused(folder, cache)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
@@ -20,7 +21,7 @@ BACKEND: Backend = tiny.bytelevel()
 VOCABULARY = BACKEND.get_vocab_size()
 DETOKENIZER = Detokenizer(BACKEND, SPECIAL)
 LIMITS = Limits(kv_tokens=1 << 20, prefill_tokens=8, queue=64)
-LETTERS = [BACKEND.token_to_id(character) for character in "abcdefghijklmnopqrstuvwxyzĠ.Ã©"]
+LETTERS = [tiny.BYTES.index(character) for character in "abcdefghijklmnopqrstuvwxyzĠ.Ã©"]
 
 
 def ids(text: str) -> list[int]:
@@ -34,15 +35,17 @@ class ChainGenerator:
 
     Attributes:
         calls: what ran: "prefill" or "decode", the slots, the tokens.
+        holds: the number of the call at which it closes `open`; 0 for none.
         open: cleared, it holds calls up.
-        started: set when a call has begun.
+        held: set when a call is held up.
 
     """
 
     def __init__(self, slots: int = 4, context: int = 256) -> None:
         self.slots, self.context = slots, context
         self.calls: list[tuple[str, list[int], list[int]]] = []
-        self.open, self.started = threading.Event(), threading.Event()
+        self.holds = 0
+        self.open, self.held = threading.Event(), threading.Event()
         self.open.set()
         self._states: list[list[int]] = [[0] for _ in range(slots)]
 
@@ -72,7 +75,10 @@ class ChainGenerator:
 
     def _begin(self, kind: str, slots: Sequence[int], ids: Sequence[int]) -> None:
         self.calls.append((kind, list(slots), list(ids)))
-        self.started.set()
+        if len(self.calls) == self.holds:
+            self.open.clear()
+        if not self.open.is_set():
+            self.held.set()
         self.open.wait()
         if BREAKS in ids:
             raise RuntimeError("the generator broke")
@@ -108,16 +114,18 @@ def alone(request: Request, context: int = 256) -> str:
     return BACKEND.decode(taken)
 
 
-def asked(text: str, max_tokens: int = 12, stop: tuple[str, ...] = (), **sampling: object) -> Request:
+def asked(
+    text: str, max_tokens: int = 12, stop: tuple[str, ...] = (), *, json_object: bool = False, **sampling: Any
+) -> Request:
     """A request, greedy unless it says otherwise."""
-    how = Sampling(**{"temperature": 0.0, **sampling})  # type: ignore[arg-type]
-    return Request(prompt=ids(text), max_tokens=max_tokens, sampling=how, stop=stop, ignore_eos=True)
-
-
-def started(generator: ChainGenerator, limits: Limits = LIMITS, **more: object) -> GenerationLoop:
-    """A running loop around a generator."""
-    loop = GenerationLoop(
-        generator, DETOKENIZER, eos=[EOS], vocabulary=VOCABULARY, limits=limits, **more  # type: ignore[arg-type]
+    how = Sampling(**{"temperature": 0.0, **sampling})
+    return Request(
+        prompt=ids(text), max_tokens=max_tokens, sampling=how, stop=stop, json_object=json_object, ignore_eos=True
     )
+
+
+def started(generator: ChainGenerator, limits: Limits = LIMITS, **more: Any) -> GenerationLoop:
+    """A running loop around a generator."""
+    loop = GenerationLoop(generator, DETOKENIZER, eos=[EOS], vocabulary=VOCABULARY, limits=limits, **more)
     loop.start()
     return loop

@@ -272,6 +272,9 @@ def test_a_figure_at_its_bound_passes(figures: Figures, bounds: Bounds) -> None:
         ),
         (Figures(case="a", cosine=0.5), Bounds(cosine=0.985), "input 'a': cosine 0.5 is below the bound 0.985"),
         (Figures(case="a", agreement=0.0), Bounds(agreement=1.0), "input 'a': agreement 0 is below the bound 1"),
+        (Figures(case="a", kl=0.5), Bounds(kl=0.25), "input 'a': kl 0.5 is above the bound 0.25"),
+        (Figures(case="a", perplexity=2), Bounds(perplexity=1.5), "input 'a': perplexity 2 is above the bound 1.5"),
+        (Figures(case="a", greedy=0.5), Bounds(greedy=1.0), "input 'a': greedy 0.5 is below the bound 1"),
         (
             Figures(case="a", max_abs_diff=float("inf")),
             Bounds(max_abs_diff=1e-4),

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from images.inside import suite, tasks
+from images.inside import docs, suite, tasks
 from images.inside.docs import openapi
-from images.inside.server import routes
-from images.inside.service import Service
+from images.inside.server import compose
 from images.inside.settings import Settings
+from tests.inside import texting
 from tests.inside.serving import manifest, served
 
 
@@ -45,7 +45,7 @@ def values(part: Any, key: str) -> Iterator[Any]:
 
 def test_every_route_is_described(document: dict[str, Any]) -> None:
     served_routes = {
-        (route.path.replace(":path", ""), route.method.lower()) for route in routes(Service(manifest(), Settings()))
+        (route.path.replace(":path", ""), route.method.lower()) for route in compose(manifest(), Settings()).routes
     }
 
     assert {(path, method) for path, method, _ in operations(document)} == served_routes
@@ -89,10 +89,43 @@ def test_open_routes_need_no_key(document: dict[str, Any]) -> None:
     assert {path for path in opened if not re.search("health|ready", path)} == {"/metrics", "/openapi.json", "/docs"}
 
 
+@pytest.fixture(scope="module")
+def generating() -> dict[str, Any]:
+    facts = texting.manifest()
+    return openapi(compose(facts, Settings()).routes, facts, secured=False)
+
+
+def test_fields_of_requests_for_text_have_descriptions(generating: dict[str, Any]) -> None:
+    schemas = generating["components"]["schemas"]
+    requests = [schemas[name]["properties"] for name in ("ChatRequest", "CompletionRequest", "ResponseRequest")]
+
+    assert all(facts["description"] for fields in requests for facts in fields.values())
+
+
+def test_every_reference_of_the_routes_that_generate_leads_somewhere(generating: dict[str, Any]) -> None:
+    names = {reference.removeprefix("#/components/schemas/") for reference in values(generating, "$ref")}
+
+    assert names <= set(generating["components"]["schemas"])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_a_streamed_answer_is_described_beside_the_whole(generating: dict[str, Any], path: str) -> None:
+    content = generating["paths"][path]["post"]["responses"]["200"]["content"]
+
+    assert set(content) == {"application/json", "text/event-stream"}
+
+
+def test_the_page_shows_events_of_streamed_answers(generating: dict[str, Any]) -> None:
+    shown = Tags()
+    shown.feed(text := docs.page(generating))
+
+    assert (text.count("<summary>Event of a streamed response</summary>"), shown.stack) == (3, [])
+
+
 @pytest.mark.parametrize("task", tasks.NAMES)
 def test_the_document_describes_the_payload_of_the_task(task: str) -> None:
     facts = manifest(task=task, embedding=None, mask_token=suite.MASK)
-    described = openapi(routes(Service(facts, Settings())), facts, secured=False)
+    described = openapi(compose(facts, Settings()).routes, facts, secured=False)
     body = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
 
     assert (set(body["example"]) >= {"inputs"}, body["schema"]["$ref"].endswith("Payload")) == (True, True)

@@ -77,3 +77,8 @@ def test_a_report_survives_its_json() -> None:
         runtime={"runtime": "table"},
     )
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Report) == whole
+
+
+def test_figures_that_no_input_has_have_no_column() -> None:
+    table = lines(figures=[Figures(case="short", kl=0.25, greedy=1.0)])
+    assert [line.split() for line in table[3:5]] == [["input", "kl", "greedy"], ["short", "0.250000", "1.000000"]]

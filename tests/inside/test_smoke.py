@@ -18,7 +18,9 @@ from images.inside.contract import (
     OutputsDifferError,
     read_manifest,
 )
+from images.inside.loaded import Loaded
 from images.inside.report import Report
+from images.inside.settings import Settings
 from tests.inside import artifacts
 from tests.inside.serving import TableRunner
 
@@ -259,7 +261,8 @@ class _Breaking(TableRunner):
 
 def test_a_server_that_answers_no_vectors_is_found(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "_post", lambda *_: {"data": []})
-    model = smoke.checked(artifact, read_manifest(artifact), 1)
+    model = smoke.checked(artifact, read_manifest(artifact), Settings(threads=1))
+    assert isinstance(model, Loaded)
     figures = smoke.check_http(model, artifacts.reference(), "http://127.0.0.1")
     assert {miss.case for miss in compare.misses(figures, artifacts.BOUNDS)} == set(artifacts.PAYLOADS)
 
@@ -278,7 +281,7 @@ def test_vectors_of_tokens_are_held_to_the_reference_over_http_too(
 
 
 def checked(artifact: Path) -> object:
-    return smoke.checked(artifact, read_manifest(artifact), 1)
+    return smoke.checked(artifact, read_manifest(artifact), Settings(threads=1))
 
 
 def test_a_sound_artifact_is_loaded(artifact: Path) -> None:
