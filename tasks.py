@@ -289,7 +289,7 @@ def _target_json(target: spec.TargetSpec) -> dict[str, Any]:
         "name": target.name,
         "summary": target.summary,
         "tasks": target.tasks,
-        "modes": list(target.modes),
+        "modes": {task: [mode.name for mode in target.modes_for(task)] for task in target.tasks},
         "platforms": target.platforms,
         "size_budget_mib": target.size_budget_mib,
     }

@@ -63,8 +63,8 @@ class Prepared:
 def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     """Everything up to the decision: target, model, bases, plan. Changes nothing but caches."""
     target = spec.load(request.target)
-    mode = plan.choose_mode(target, request.options.mode)[1]
-    for environment in (mode.exporter, "run"):
+    plan.require_mode(target, request.options.mode)
+    for environment in target.environments:
         locks.check_current(
             target.lock_source(environment),
             target.lock(environment),
@@ -89,7 +89,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
         request.options,
         dockerfile=render.dockerfile(target),
         code=context.code(target.module),
-        locks={name: target.lock(name).read_bytes() for name in (mode.exporter, "run")},
+        locks={name: target.lock(name).read_bytes() for name in target.environments},
         bases=named,
     )
     return Prepared(job=job, model=found, bases=bases)

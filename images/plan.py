@@ -101,7 +101,7 @@ def make(
 
     """
     _check(options)
-    name, mode = choose_mode(target, options.mode)
+    mode = choose_mode(target, task, options.mode)
     source = SourceJob(
         model=model,
         task=task,
@@ -111,7 +111,7 @@ def make(
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
-    export = ExportJob(target=target.name, exporter=mode.exporter, mode=name, bounds=mode.bounds)
+    export = ExportJob(target=target.name, exporter=mode.exporter, mode=mode.name, bounds=mode.bounds)
     texts = {
         **code,
         "Dockerfile": dockerfile.encode(),
@@ -123,10 +123,10 @@ def make(
     return Plan(
         target=target,
         model=model,
-        mode=name,
+        mode=mode.name,
         exporter=mode.exporter,
         task=task,
-        tag=reference(options.tag) if options.tag else default_tag(target, model, name),
+        tag=reference(options.tag) if options.tag else default_tag(target, model, mode.name),
         args={"BUILDER_BASE": bases["builder"][0], "RUNTIME_BASE": bases["runtime"][0], "EXPORTER": mode.exporter},
         texts=texts,
         override=options.override,
@@ -135,14 +135,22 @@ def make(
     )
 
 
-def choose_mode(target: TargetSpec, name: str) -> tuple[str, Mode]:
-    """The named quantisation mode, or the target's default. Raises `UsageError` listing the modes."""
-    name = name or next(iter(target.modes))
-    if name not in target.modes:
+def require_mode(target: TargetSpec, name: str) -> None:
+    """Raise `UsageError` for a mode that no task of the target has: known before any model is."""
+    names = list(dict.fromkeys(mode.name for mode in target.modes))
+    if name and name not in names:
+        raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
+
+
+def choose_mode(target: TargetSpec, task: str, name: str) -> Mode:
+    """The named quantisation mode for a task, or its default. Raises `UsageError` listing the modes."""
+    modes = {mode.name: mode for mode in target.modes_for(task)}
+    chosen = modes.get(name) if name else next(iter(modes.values()))
+    if chosen is None:
         raise UsageError(
-            f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(target.modes)}"
+            f"{target.name} has no quantisation mode {name!r} for {task}", f"its modes are: {', '.join(modes)}"
         )
-    return name, target.modes[name]
+    return chosen
 
 
 def reference(text: str) -> str:

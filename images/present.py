@@ -22,11 +22,13 @@ CURL = {
 
 def targets(specs: list[TargetSpec]) -> str:
     """One block a target."""
-    return "\n".join(
-        f"{spec.name}\n  {spec.summary}\n  tasks      {', '.join(spec.tasks)}\n  quantize   {', '.join(spec.modes)}\n"
-        f"  platforms  {', '.join(spec.platforms)}"
-        for spec in specs
-    )
+    return "\n".join("\n".join([spec.name, f"  {spec.summary}", *_offers(spec)]) for spec in specs)
+
+
+def _offers(spec: TargetSpec) -> Iterator[str]:
+    yield f"  platforms  {', '.join(spec.platforms)}"
+    for task in spec.tasks:
+        yield f"  {task:<22} --quantize {' | '.join(mode.name for mode in spec.modes_for(task))}"
 
 
 def built(result: Built, engine: Engine) -> str:

@@ -15,14 +15,18 @@ AT_LEAST_ONE = msgspec.Meta(min_length=1)
 
 
 class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A quantisation mode: who makes it, and what the gate holds it to.
+    """A quantisation mode for some tasks: who makes it, and what the gate holds it to.
 
     Attributes:
+        name: as `--quantize` takes it; the same name may stand again for other tasks.
+        tasks: what it is for.
         exporter: a lock `requirements.<exporter>.txt` and a build stage of that name.
         bounds: the gate's numbers.
 
     """
 
+    name: str
+    tasks: Annotated[tuple[str, ...], AT_LEAST_ONE]
     exporter: str
     bounds: Bounds
 
@@ -48,10 +52,9 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         folder: the target's folder.
         summary: one line for `invoke targets`.
         platforms: such as `linux/amd64`.
-        tasks: what its exporters and runner can do.
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
-        modes: by name; the first is the default.
+        modes: the first that has a task is that task's default.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
 
     """
@@ -60,10 +63,9 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     folder: Path
     summary: str
     platforms: Annotated[tuple[str, ...], AT_LEAST_ONE]
-    tasks: Annotated[tuple[str, ...], AT_LEAST_ONE]
     size_budget_mib: int
     deny: tuple[str, ...] = ()
-    modes: Annotated[dict[str, Mode], AT_LEAST_ONE]
+    modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
     runtime: Runtime = Runtime()
     cpu_only: bool = True
 
@@ -73,9 +75,18 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return self.folder.name
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """What its exporters and runner can do: the modes' tasks, each once."""
+        return tuple(dict.fromkeys(task for mode in self.modes for task in mode.tasks))
+
+    def modes_for(self, task: str) -> tuple[Mode, ...]:
+        """The modes that a task has, the default first."""
+        return tuple(mode for mode in self.modes if task in mode.tasks)
+
+    @property
     def exporters(self) -> tuple[str, ...]:
         """The exporters that its modes name, each once, in order."""
-        return tuple(dict.fromkeys(mode.exporter for mode in self.modes.values()))
+        return tuple(dict.fromkeys(mode.exporter for mode in self.modes))
 
     @property
     def environments(self) -> tuple[str, ...]:

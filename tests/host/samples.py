@@ -29,6 +29,11 @@ MODEL = ModelFacts(id="acme/Tiny_Model", source="hub", revision="c0ffee", digest
 CREATED = "2026-11-22T12:00:00Z"
 
 
+def mode(name: str, exporter: str, **bounds: float) -> Mode:
+    """A mode for both tasks of the tests."""
+    return Mode(name=name, tasks=("text-classification", "fill-mask"), exporter=exporter, bounds=Bounds(**bounds))
+
+
 def target(**changes: Any) -> TargetSpec:
     """A target with two modes, each of an exporter of its own."""
     usual = TargetSpec(
@@ -36,13 +41,12 @@ def target(**changes: Any) -> TargetSpec:
         folder=Path("/targets/some_cpu"),
         summary="a target of the tests",
         platforms=("linux/amd64",),
-        tasks=("text-classification", "fill-mask"),
         size_budget_mib=1,
         deny=("*/torch/*", "/bin/sh"),
-        modes={
-            "none": Mode(exporter="exact", bounds=Bounds(max_abs_diff=1e-4, agreement=1.0)),
-            "int8": Mode(exporter="small", bounds=Bounds(agreement=0.9)),
-        },
+        modes=(
+            mode("none", "exact", max_abs_diff=1e-4, agreement=1.0),
+            mode("int8", "small", agreement=0.9),
+        ),
     )
     return msgspec.structs.replace(usual, **changes)
 

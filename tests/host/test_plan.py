@@ -8,7 +8,6 @@ from images import plan as planning
 from images.errors import UsageError
 from images.inside.contract import Bounds, ExportJob, SourceJob
 from images.plan import LABEL
-from images.spec import Mode
 from tests.host import samples
 from tests.host.samples import BASES, CODE, LOCKS, MODEL
 
@@ -49,7 +48,7 @@ def test_equal_inputs_make_equal_plans() -> None:
         {"locks": LOCKS | {"run": b"c==2\n"}},
         {"bases": BASES | {"builder": ("localhost/builder:1", "sha256:other")}},
         {"bases": BASES | {"runtime": ("localhost/runtime:1", "sha256:other")}},
-        {"spec": samples.target(modes={"none": Mode(exporter="exact", bounds=Bounds(max_abs_diff=1e-3))})},
+        {"spec": samples.target(modes=(samples.mode("none", "exact", max_abs_diff=1e-3),))},
         {"spec": samples.target(name="other-cpu")},
     ],
     ids=str,
@@ -102,9 +101,21 @@ def test_the_export_is_told_what_it_will_be_held_to() -> None:
     )
 
 
-def test_an_unknown_mode_is_answered_with_the_known_ones() -> None:
+def test_a_mode_that_the_task_does_not_have_is_answered_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match=r"no quantisation mode 'int2' for fill-mask\n  -> its modes are: none, int8"):
+        samples.plan(mode="int2", task="fill-mask")
+
+
+def test_a_mode_that_no_task_has_is_refused_before_the_model_is_known() -> None:
     with pytest.raises(UsageError, match=r"some-cpu has no quantisation mode 'int2'\n  -> its modes are: none, int8"):
-        samples.plan(mode="int2")
+        planning.require_mode(samples.target(), "int2")
+
+
+def test_a_task_without_a_mode_named_gets_its_own_default() -> None:
+    quick = msgspec.structs.replace(samples.mode("int8", "small", agreement=0.9), tasks=("fill-mask",))
+    target = samples.target(modes=(quick, *samples.target().modes))
+    assert planning.choose_mode(target, "fill-mask", "").name == "int8"
+    assert planning.choose_mode(target, "text-classification", "").name == "none"
 
 
 # The options

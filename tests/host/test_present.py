@@ -126,12 +126,12 @@ def test_targets_are_told_with_tasks_modes_and_platforms() -> None:
     assert present.targets([samples.target(), samples.target(name="b")]) == (
         "some-cpu\n"
         "  a target of the tests\n"
-        "  tasks      text-classification, fill-mask\n"
-        "  quantize   none, int8\n"
         "  platforms  linux/amd64\n"
+        "  text-classification    --quantize none | int8\n"
+        "  fill-mask              --quantize none | int8\n"
         "b\n"
         "  a target of the tests\n"
-        "  tasks      text-classification, fill-mask\n"
-        "  quantize   none, int8\n"
-        "  platforms  linux/amd64"
+        "  platforms  linux/amd64\n"
+        "  text-classification    --quantize none | int8\n"
+        "  fill-mask              --quantize none | int8"
     )

@@ -9,21 +9,23 @@ from tests.host import samples
 FACTS = """
 summary = "s"
 platforms = ["linux/amd64"]
-tasks = ["fill-mask"]
 size_budget_mib = 100
 {more}
-[modes.none]
+[[modes]]
+name = "none"
+tasks = ["fill-mask", "text-classification"]
 exporter = "one"
-[modes.none.bounds]
-max_abs_diff = 1e-4
-[modes.half]
+bounds = { max_abs_diff = 1e-4 }
+[[modes]]
+name = "half"
+tasks = ["fill-mask"]
 exporter = "one"
-[modes.half.bounds]
-cosine = 0.9
-[modes.int8]
+bounds = { cosine = 0.9 }
+[[modes]]
+name = "int8"
+tasks = ["question-answering", "fill-mask"]
 exporter = "two"
-[modes.int8.bounds]
-agreement = 1.0
+bounds = { agreement = 1.0 }
 [runtime]
 without = ["sympy"]
 """
@@ -58,7 +60,18 @@ def test_a_target_is_named_after_its_folder(tmp_path: Path) -> None:
 
 
 def test_modes_keep_their_order(tmp_path: Path) -> None:
-    assert list(spec.load("some-cpu", write(tmp_path)).modes) == ["none", "half", "int8"]
+    assert [mode.name for mode in spec.load("some-cpu", write(tmp_path)).modes] == ["none", "half", "int8"]
+
+
+def test_tasks_are_those_of_the_modes_each_once(tmp_path: Path) -> None:
+    tasks = spec.load("some-cpu", write(tmp_path)).tasks
+    assert tasks == ("fill-mask", "text-classification", "question-answering")
+
+
+def test_a_task_has_the_modes_that_name_it_the_default_first(tmp_path: Path) -> None:
+    loaded = spec.load("some-cpu", write(tmp_path))
+    assert [mode.name for mode in loaded.modes_for("fill-mask")] == ["none", "half", "int8"]
+    assert [mode.name for mode in loaded.modes_for("question-answering")] == ["int8"]
 
 
 def test_exporters_are_those_of_the_modes_each_once(tmp_path: Path) -> None:
@@ -106,7 +119,7 @@ def test_a_fact_of_the_wrong_kind_is_refused_with_its_path(tmp_path: Path) -> No
 
 def test_an_unknown_bound_is_refused_with_its_path(tmp_path: Path) -> None:
     facts = FACTS.replace("cosine = 0.9", "cosin = 0.9")
-    assert "unknown field `cosin` - at `$.modes[...].bounds`" in refused(write(tmp_path, facts=facts))
+    assert "unknown field `cosin` - at `$.modes[1].bounds`" in refused(write(tmp_path, facts=facts))
 
 
 def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -114,11 +127,11 @@ def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fact", ["platforms", "tasks"])
-def test_a_target_without_platforms_or_tasks_is_refused(fact: str, tmp_path: Path) -> None:
+def test_a_target_without_platforms_or_a_mode_without_tasks_is_refused(fact: str, tmp_path: Path) -> None:
     lines = [f"{fact} = []" if line.startswith(fact) else line for line in FACTS.splitlines()]
-    assert f"$.{fact}" in refused(write(tmp_path, facts="\n".join(lines)))
+    assert f".{fact}`" in refused(write(tmp_path, facts="\n".join(lines)))
 
 
 def test_a_target_without_modes_is_refused(tmp_path: Path) -> None:
-    facts = FACTS.partition("[modes")[0] + "modes = {}\n"
+    facts = FACTS.partition("[[modes")[0] + "modes = []\n"
     assert "$.modes" in refused(write(tmp_path, facts=facts))
