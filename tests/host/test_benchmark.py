@@ -6,7 +6,7 @@ import pytest
 from tests.benchmarks import encoder, report
 from tests.benchmarks.report import Machine, Result, Row, Sample
 
-MACHINE = Machine(cpu="Fast 1", cores=2, os="Debian 12", kernel="6.1", date="2026-01-02", load=0.25)
+MACHINE = Machine(cpu="Fast 1", cores=2, os="Debian 12", kernel="6.1", date="2026-01-02")
 
 
 def sample(cpu_ms: float, *, p50_ms: float = 1, per_second: float = 1) -> Sample:
@@ -18,6 +18,7 @@ def result() -> Result:
     rows = [("loop", report.summary(first, first)), ("served", report.summary(second, first))]
     return Result(
         machine=MACHINE,
+        others=0.25,
         model="tiny",
         packages={"onnxruntime": "1.0"},
         threads=2,
@@ -55,7 +56,10 @@ def test_one_client_has_its_latency_and_a_crowd_its_throughput() -> None:
 
 
 def test_the_table_names_the_machine() -> None:
-    assert "tiny on Fast 1, 2 cores, Debian 12, Linux 6.1, 2026-01-02" in report.table(result())
+    assert (
+        "tiny on Fast 1, Debian 12, Linux 6.1, 2026-01-02; 2 cores, of which other processes used 0.25."
+        in report.table(result())
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,12 @@ def test_the_table_names_the_machine() -> None:
 )
 def test_the_first_processor_is_named_where_it_has_a_name(cpuinfo: str, name: str) -> None:
     assert report.cpu_model(cpuinfo) == name
+
+
+def test_a_processor_that_waits_is_not_busy() -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    fields = [ticks * seconds for seconds in (1, 2, 3, 1000, 1000, 4, 5, 6, 1000, 1000)]
+    assert report.busy_seconds(f"cpu  {' '.join(map(str, fields))}\ncpu0 1 1\n") == 21
 
 
 def test_a_process_is_charged_what_the_kernel_charged_it() -> None:
