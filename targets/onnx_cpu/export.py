@@ -111,17 +111,17 @@ def _by_block(exact: Path, out: Path, keep: Callable[[Any], bool] = lambda _: Fa
     quantizer.model.save_model_to_file(str(out))
 
 
-def _down_by_block(exact: Path, out: Path) -> None:
-    """Blocks where a layer narrows, for behind its activation function the outliers are; channels elsewhere."""
+def _feed_forward_by_block(exact: Path, out: Path) -> None:
+    """Blocks in the layers that widen and narrow, for around their activation the outliers are; channels elsewhere."""
     mixed = out.with_suffix(".mixed")
-    _by_block(exact, mixed, keep=lambda weight: weight.dims[0] <= weight.dims[1])
+    _by_block(exact, mixed, keep=lambda weight: weight.dims[0] == weight.dims[1])
     _by_channel(mixed, out)
     mixed.unlink()
 
 
 RECIPES: Mapping[str, Callable[[Path, Path], None]] = {
     "per-channel": _by_channel,
-    "per-channel, down projections block-wise": _down_by_block,
+    "per-channel, feed-forward block-wise": _feed_forward_by_block,
     "block-wise": _by_block,
 }
 """Ways to int8, fastest first."""

@@ -97,7 +97,7 @@ def test_no_secret_and_no_path_of_this_machine_is_in_the_record(yard: Yard, down
 
 
 def test_no_secret_is_in_the_log(yard: Yard, downloaded: Downloaded) -> None:
-    (log,) = (yard.config.cache / "logs").glob(f"*{yard.name}-hub_latest.log")
+    (log,) = (yard.config.cache / "logs").glob(f"*{yard.name}-hub@latest.log")
     assert log.stat().st_size > 0
     assert not {downloaded.hub.token, INDEX_PASSWORD} & set(_private(yard, downloaded, log.read_bytes()))
 

@@ -7,7 +7,7 @@ from tests.containers.yard import Yard
 
 
 def test_the_same_build_again_builds_nothing(yard: Yard, minilm: Built) -> None:
-    log = next((yard.config.cache / "logs").glob(f"*{yard.name}-minilm_latest.log"))
+    log = next((yard.config.cache / "logs").glob(f"*{yard.name}-minilm@latest.log"))
     before, written = yard.everything(), log.stat().st_mtime_ns
     again = yard.build("minilm", yard.config.example.model)
     assert not again.fresh
