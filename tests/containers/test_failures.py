@@ -105,7 +105,7 @@ def test_the_same_command_again_takes_at_most_two_seconds(yard: Yard, home: Path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_build_leaves_nothing(yard: Yard, home: Path, tmp_path: Path, number: signal.Signals) -> None:
-    before = yard.everything()
+    before = yard.things()
     argv = (f"--target={TARGET}", f"--model={new_model(yard, tmp_path)}", f"--tag={yard.tag('interrupted')}")
     with invoking(home, "build", *argv) as process:
         await_line(process, "- building")
@@ -115,22 +115,21 @@ def test_an_interrupted_build_leaves_nothing(yard: Yard, home: Path, tmp_path: P
         _, told = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in told
-    assert yard.build_folders() == []
-    assert yard.added(before) == set()
+    assert yard.leaves_nothing(before)
     assert yard.engine.image(yard.tag("interrupted")) is None
 
 
 def test_an_interrupted_smoke_test_leaves_nothing(yard: Yard, home: Path) -> None:
-    before = yard.everything()
     argv = (f"--target={TARGET}", f"--model={yard.model('tiny-sentiment')}", f"--tag={yard.tag('interrupted')}")
     yard.tiny("tiny-sentiment")
+    before = yard.things()
     with invoking(home, "build", *argv) as process:
         await_line(process, "- proving")
-        until(lambda: yard.everything()["containers"] != before["containers"])
+        assert until(lambda: bool(yard.containers() - before))
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130
-    assert not yard.everything()["containers"] - before["containers"]
+    assert yard.leaves_nothing(before)
     assert yard.engine.image(yard.tag("interrupted")) is None
 
 
@@ -138,7 +137,7 @@ def test_an_engine_that_dies_during_the_build_is_named(yard: Yard, home: Path, t
     if Path(yard.engine.program).name != "docker":
         pytest.skip("this engine has no daemon that could die")
     argv = (f"--target={TARGET}", f"--model={new_model(yard, tmp_path)}", f"--tag={yard.tag('orphan')}")
-    before = yard.everything()
+    before = yard.things()
     with (
         Proxy(yard.engine, tmp_path) as proxy,
         invoking(home, "build", *argv, env={"DOCKER_HOST": proxy.address}) as process,
@@ -150,8 +149,7 @@ def test_an_engine_that_dies_during_the_build_is_named(yard: Yard, home: Path, t
     assert process.returncode == 5
     assert "error: the container engine stopped answering" in told
     assert "Traceback" not in told
-    assert yard.build_folders() == []
-    assert yard.added(before) == set()
+    assert yard.leaves_nothing(before)
 
 
 def test_without_an_engine_the_build_says_what_to_do(yard: Yard, home: Path, tmp_path: Path) -> None:
@@ -166,11 +164,11 @@ def test_an_unknown_architecture_is_refused(yard: Yard, home: Path, tmp_path: Pa
     model = new_model(
         yard, tmp_path, model_type="martian", architectures=["MartianForSequenceClassification"], dim=None
     )
-    before = yard.everything()
+    before = yard.things()
     done = build(home, yard, model)
     assert done.returncode == 3
     assert "martian" in said_once(done)
-    assert yard.added(before) == set()
+    assert yard.leaves_nothing(before)
 
 
 def test_a_task_that_the_checkpoint_has_no_weights_for_is_refused(yard: Yard, home: Path, tmp_path: Path) -> None:

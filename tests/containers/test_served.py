@@ -171,7 +171,7 @@ def test_sigterm_under_load_answers_what_was_asked_and_exits_0(yard: Yard, minil
             clients.submit(httpx.post, f"{server.url}/predict", json=HEAVY, timeout=120, trust_env=False)
             for _ in range(4)
         ]
-        until(lambda: _queued(server) >= len(HEAVY["inputs"]))
+        assert until(lambda: _queued(server) >= len(HEAVY["inputs"]))
         assert not any(future.done() for future in asked)
         assert yard.engine.stop(server.container) == Exit.PASS
         assert [future.result().status_code for future in asked] == [200] * 4

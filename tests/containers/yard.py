@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import httpx
 
 from images import build as line
@@ -72,21 +73,27 @@ class Yard:
         folder = self.folder / "models" / name
         return folder if folder.exists() else models.write(name, folder.parent)
 
-    def everything(self) -> dict[str, set[str]]:
-        """All that the engine has: images with and without names, containers."""
-        listings = {"images": ("images", "--all"), "containers": ("ps", "--all")}
-        return {
-            kind: set(self.engine._succeed(*argv, "--quiet", "--no-trunc").split()) for kind, argv in listings.items()
+    def things(self) -> set[str]:
+        """What a build may leave in the engine: containers, images without a name or with one of this run's."""
+        names = set(self.engine._succeed("images", "--format={{.Repository}}:{{.Tag}}").split())
+        ours = {
+            name for name in names if name.startswith((f"{REPOSITORY}/{self.name}-", "localhost/modelyard/candidate"))
         }
+        unnamed = self.engine._succeed("images", "--filter=dangling=true", "--quiet", "--no-trunc").split()
+        return {*ours, *unnamed, *self.containers()}
 
-    def added(self, before: Mapping[str, set[str]]) -> set[str]:
-        """What the engine has that it did not have before."""
-        now = self.everything()
-        return {found for kind in now for found in now[kind] - before[kind]}
+    def containers(self) -> set[str]:
+        """All containers, running or not."""
+        return set(self.engine._succeed("ps", "--all", "--quiet", "--no-trunc").split())
+
+    def leaves_nothing(self, before: set[str]) -> bool:
+        """Whether nothing is there that was not there before. Waits a little: others may use this engine too."""
+        return until(lambda: not self.things() - before and not self.build_folders(), 20)
 
     def build_folders(self) -> list[Path]:
-        """The build contexts that lie in the cache."""
-        return [entry for entry in (self.config.cache / "builds").glob("*") if entry.is_dir()]
+        """The build contexts that lie in the cache and belong to no build that runs."""
+        found = (self.config.cache / "builds").glob("*.lock")
+        return [lock.with_suffix("") for lock in found if lock.with_suffix("").exists() and _is_free(lock)]
 
     def close(self) -> None:
         """Remove what this run built; the engine's build cache stays, for the next run."""
@@ -94,8 +101,16 @@ class Yard:
             if reference.startswith(f"{REPOSITORY}/{self.name}-"):
                 self.engine.remove(reference)
         for kind in ("logs", "locks"):
-            for file in (self.config.cache / kind).glob(f"{record.slug(REPOSITORY)}@{self.name}-*"):
+            for file in (self.config.cache / kind).glob(f"*{self.name}-*"):
                 file.unlink()
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return True
+    except filelock.Timeout:
+        return False
 
 
 def project(folder: Path) -> Path:
@@ -158,7 +173,7 @@ def await_line(process: "subprocess.Popen[str]", words: str) -> str:
 def serving(machine: Engine, image: str, *flags: str) -> Iterator[Served]:
     """The image served under the hardened flags, once it is ready."""
     with machine.serve(image, flags=(*HARDENED, *flags)) as served:
-        until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served))
+        assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served))
         assert running(machine, served), machine.logs(served.container)
         yield served
 
@@ -176,12 +191,14 @@ def running(machine: Engine, served: Served) -> bool:
     return machine._succeed("inspect", "--format={{.State.Running}}", served.container).strip() == "true"
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for it."""
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait for it: True, or False when the time is over."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        if time.monotonic() > end:
+            return False
         time.sleep(0.05)
+    return True
 
 
 def extract(machine: Engine, image: str, folder: Path) -> Path:
