@@ -37,10 +37,10 @@ def test_a_line_that_is_not_json_is_named_by_its_number(line: bytes, file: Path)
     assert refused(file).startswith(f"{file}, line 3 is not JSON: ")
 
 
-@pytest.mark.parametrize("line", ["[]", '"a"', "1", "null", "{}", '{"input": "a"}'])
+@pytest.mark.parametrize("line", ["[]", '"a"', "1", "null"])
 def test_a_line_that_is_no_request_is_named_by_its_number(line: str, file: Path) -> None:
     file.write_text(f'{{"inputs": "a"}}\n{line}\n')
-    assert refused(file).startswith(f'{file}, line 2: a JSON object with "inputs" was expected')
+    assert refused(file).startswith(f"{file}, line 2: a JSON object was expected")
 
 
 # Held against the task, once that is known
@@ -54,6 +54,16 @@ def test_a_suite_of_the_task_or_none_is_taken(content: bytes) -> None:
 def test_a_line_that_is_no_request_of_the_task_is_named_by_its_number() -> None:
     with pytest.raises(UsageError, match=r"^line 2 of the suite: .*\(the task is question-answering\)"):
         suite.require(b'{"inputs": {"question": "a", "context": "b"}}\n{"inputs": "a"}\n', "question-answering")
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"input": "a"}'])
+def test_an_object_that_is_no_request_is_named_by_its_number(line: bytes) -> None:
+    with pytest.raises(UsageError, match=r"^line 2 of the suite: "):
+        suite.require(b'{"inputs": "a"}\n' + line, "text-classification")
+
+
+def test_prompts_and_conversations_are_requests_of_a_model_that_generates() -> None:
+    suite.require(b'{"prompt": "a"}\n{"messages": [{"role": "user", "content": "a"}]}\n', "text-generation")
 
 
 # Files that are none
