@@ -130,7 +130,7 @@ def test_a_dead_engine_is_said_to_be_dead(output: str) -> None:
 @pytest.mark.parametrize(
     "output",
     [
-        "failed to solve: failed to copy: write /var/lib/docker/tmp/x: no space left on device",
+        "failed to solve: failed to copy: write /var/lib/docker/tmp/blob: no space left on device",
         "Error response from daemon: Error processing tar file(exit status 1): write /a: no space left on device",
         STEP.format(line="OSError: [Errno 28] No space left on device"),
     ],
