@@ -1,14 +1,13 @@
 """What an answer goes on from: texts and messages as token ids, by the tokenizer file and the model's own template."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from images.inside.contract import ArtifactError, GenerationFacts, InputError
+from images.inside.contract import GenerationFacts, InputError
 from images.inside.generation.chat import ChatTemplate
 from images.inside.generation.detokenize import Detokenizer
-from images.inside.text import TOKENIZER
+from images.inside.text import read_backend
 
 if TYPE_CHECKING:
     import tokenizers
@@ -37,14 +36,7 @@ class Prompts:
     @classmethod
     def load(cls, artifact: Path, facts: GenerationFacts) -> Self:
         """Read the artifact's tokenizer file. Raises `ArtifactError` when it or the template is damaged."""
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        import tokenizers
-
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(artifact / TOKENIZER))
-        except Exception as error:  # the library raises nothing narrower
-            raise ArtifactError(f"{TOKENIZER}: {error}") from error
-        return cls(backend, facts)
+        return cls(read_backend(artifact), facts)
 
     def of_text(self, text: str) -> list[int]:
         """The tokens of a plain text, with what the original's tokenizer puts before it."""

@@ -75,6 +75,18 @@ class Encoded:
         )
 
 
+def read_backend(artifact: Path) -> "tokenizers.Tokenizer":
+    """The artifact's tokenizer file. Raises `ArtifactError` when it is missing or damaged."""
+    # Texts are encoded one by one: the library's thread pool would only compete with the runtime's threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_file(str(artifact / TOKENIZER))
+    except Exception as error:  # the library raises nothing narrower
+        raise ArtifactError(f"{TOKENIZER}: {error}") from error
+
+
 class Tokenizer:
     """A tokenizer file and the model's limit. All methods may be called from several threads.
 
@@ -96,15 +108,7 @@ class Tokenizer:
     @classmethod
     def load(cls, artifact: Path, manifest: Manifest) -> Self:
         """Read the artifact's tokenizer file. Raises `ArtifactError` when it is missing or damaged."""
-        # Texts are encoded one by one: the library's thread pool would only compete with the runtime's threads.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        import tokenizers
-
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(artifact / TOKENIZER))
-        except Exception as error:  # the library raises nothing narrower
-            raise ArtifactError(f"{TOKENIZER}: {error}") from error
-        return cls(backend, manifest)
+        return cls(read_backend(artifact), manifest)
 
     def encode(self, text: str, pair: str | None = None, *, truncate: bool = False) -> Encoded:
         """The tokens of a text or a pair of texts, special tokens included.
