@@ -1,6 +1,7 @@
 """The export step in the builder: calls the target's exporter and seals the artifact with its manifest.
 
-The artifact folder: the exporter's own files, `tokenizer.json`, `reference/` and `manifest.json` with every digest.
+The artifact folder: the exporter's own files, `tokenizer.json` where texts go in, `reference/`, and `manifest.json`
+with every digest.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from images.inside import original
+from images.inside import modality, original
 from images.inside.contract import (
     MANIFEST,
     REFERENCE,
@@ -66,7 +67,7 @@ def _export(given: Exporting) -> Exported:
 
 def manifest_of(given: Exporting, made: Exported) -> Manifest:
     """The manifest of what is in the artifact's folder now."""
-    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    source = read_source(given)
     return Manifest(
         target=given.job.target,
         task=given.source.task,
@@ -92,12 +93,23 @@ def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> i
 
 
 def seal(given: Exporting, made: Exported) -> None:
-    """Add tokenizer and reference, then write the manifest over everything."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
+    """Add what prepares inputs, and the reference, then write the manifest over everything."""
+    carry(given)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
     for path in given.out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def carry(given: Exporting) -> None:
+    """Bring what prepares the model's inputs from the reference step into the artifact."""
+    for name in modality.of(read_source(given)).files:
+        shutil.copy(given.work / name, given.out)
+
+
+def read_source(given: Exporting) -> Source:
+    """What the reference step found out about the original."""
+    return msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
 
 
 def digests(folder: Path) -> list[FileDigest]:
