@@ -25,12 +25,12 @@ from images.inside.contract import (
     Exporting,
     ExportJob,
     FileDigest,
-    GenerationFacts,
     Manifest,
     Source,
     SourceJob,
     write_json,
 )
+from images.inside.vision import decoding
 
 MIB = 2**20
 HEADROOM = 192 * MIB
@@ -78,18 +78,19 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         recipe=made.recipe,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry, source.generation),
+        memory_bytes=_memory(given.out, made.entry, source),
         packages=installed(),
         files=digests(given.out),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> int:
+def _memory(artifact: Path, entry: str, source: Source) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
     weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
-    cache = min(generation.context, KV_TOKENS) * generation.kv_bytes if generation else 0
-    return -(-(weights + cache + HEADROOM) // MIB) * MIB
+    cache = min(source.generation.context, KV_TOKENS) * source.generation.kv_bytes if source.generation else 0
+    picture = decoding.MEMORY if source.image else 0
+    return -(-(weights + cache + picture + HEADROOM) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 1 << 25
 """Of one picture, before and after it is resized: 33 million, 100 MB as RGB; a photograph has 12 to 24 million."""
+MEMORY = 2 * 4 * MAX_PIXELS
+"""Bytes that the largest picture takes while it is decoded: Pillow has four a pixel, and turns it into a copy."""
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*(?P<base64>;base64)?,")
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -71,7 +73,9 @@ def decode(content: bytes) -> "Image":
             warnings.simplefilter("ignore")  # of odd metadata, for nobody to read; sizes are checked here
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 check_pixels(picture.width, picture.height)
-                return ImageOps.exif_transpose(picture).convert("RGB")
+                picture.load()
+                ImageOps.exif_transpose(picture, in_place=True)
+                return picture if picture.mode == "RGB" else picture.convert("RGB")
     except TooLargeError:
         raise
     except UnidentifiedImageError as error:
