@@ -79,15 +79,7 @@ def _bgr(facts: ImageFacts) -> ImageFacts:
     return msgspec.structs.replace(facts, channels="BGR")
 
 
-def _nearest(facts: ImageFacts) -> ImageFacts:
-    return msgspec.structs.replace(facts, resample=0)
-
-
-def _warped(facts: ImageFacts) -> ImageFacts:
-    return msgspec.structs.replace(facts, resize=[facts.height], crop=[facts.height, facts.width])
-
-
-@pytest.mark.parametrize("fault", [_swapped, _bgr, _nearest, _warped])
+@pytest.mark.parametrize("fault", [_swapped, _bgr])
 def test_the_gate_catches_other_preprocessing_by_name(fault: Any, yard: Yard, vit: Built, artifact: Path) -> None:
     before = (artifact / "manifest.json").read_bytes()
     facts = read_manifest(artifact).image
