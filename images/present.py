@@ -22,6 +22,8 @@ CURL = {
     "question-answering": ("/predict", '{"inputs": {"question": "Where is Paris?", "context": "Paris is in France."}}'),
 }
 """Route and body of a first request by task; the rest of the tasks take plain text."""
+FILE = {"image-classification": "picture.jpg"}
+"""Tasks that take a file as it is."""
 
 
 def targets(specs: list[TargetSpec]) -> str:
@@ -74,11 +76,14 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
     if "%(" in body:
         body %= {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)}
+    asked = f"-H 'content-type: application/json' -d {shlex.quote(body)}"
+    if task in FILE:
+        asked = f"-H 'content-type: image/jpeg' --data-binary @{FILE[task]}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
     return [
         f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
-        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d {shlex.quote(body)}",
+        f"curl -s http://127.0.0.1:8080{route} {asked}",
         f"{docker} run --rm {record.reference} smoke-test",
     ]
 

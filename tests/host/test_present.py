@@ -88,11 +88,17 @@ def test_the_commands_find_the_engine_that_we_started() -> None:
     assert commands(machine)[0].startswith("DOCKER_HOST=unix:///c/docker.sock docker run ")
 
 
-@pytest.mark.parametrize("task", tasks.NAMES)
+@pytest.mark.parametrize("task", tasks.TEXTS)
 def test_the_first_request_of_every_task_is_one_that_it_takes(task: str) -> None:
     route, body = curl(task=task, mask_token="[MASK]")  # noqa: S106 - a token of text
     assert route == "/predict"
     msgspec.convert(body, tasks.load(task).payload_type)
+
+
+@pytest.mark.parametrize("task", tasks.PICTURES)
+def test_a_model_for_pictures_is_sent_a_file(task: str) -> None:
+    ask = commands(task=task)[1]
+    assert ask.endswith("/predict -H 'content-type: image/jpeg' --data-binary @picture.jpg")
 
 
 def test_an_embedding_model_is_asked_for_embeddings() -> None:
