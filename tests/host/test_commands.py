@@ -216,11 +216,23 @@ def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.Monk
     )
 
 
-def test_without_a_model_the_bundled_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_the_first_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[build.Request] = []
     monkeypatch.setattr(build, "build", remembering(asked))
     invoke("build", "--target", TARGET)
     assert asked[0].model.startswith("pypi:")
+
+
+def test_an_example_is_named_by_its_name(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[build.Request] = []
+    monkeypatch.setattr(build, "build", remembering(asked))
+    invoke("build", "--target", TARGET, "--model", "example:smollm2")
+    assert "smollm2" in asked[0].model.removeprefix("pypi:")
+
+
+def test_an_unknown_example_is_refused_before_anything_is_done(invoke: Invoke) -> None:
+    code, _, said = invoke("build", "--target", TARGET, "--model", "example:gpt5")
+    assert (code, "example:minilm, example:smollm2" in said) == (2, True)
 
 
 def test_renders_that_are_current_are_left_alone(invoke: Invoke) -> None:
