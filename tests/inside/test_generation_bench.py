@@ -1,3 +1,5 @@
+from contextlib import closing
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
@@ -47,6 +49,16 @@ def test_a_row_has_its_clients_and_figures() -> None:
     head, row = bench.table([ROW])
     assert head.split()[:2] == ["clients", "tok/s"]
     assert row.split() == ["4", "217.62", "249.50", "342.75", "13.25", "16.50", "7.75"]
+
+
+def test_an_answer_without_a_text_has_a_time_between_its_tokens_all_the_same() -> None:
+    with (
+        texting.served(texting.Scripted("")) as url,
+        closing(HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection,
+    ):
+        answer = bench.ask(connection, bench.body(MODEL, [70], 4))
+    assert (answer.tokens, len(answer.gaps)) == (4, 1)
+    assert answer.gaps[0] > 0
 
 
 def test_a_server_that_refuses_is_told() -> None:

@@ -96,6 +96,8 @@ def failed(report: Report) -> list[str]:
 def test_the_original_passes(artifact: Path) -> None:
     report = smoke.run(artifact)
     assert (report.exit, report.misses) == (Exit.PASS, []), report.checks
+    assert report.token_latency
+    assert not report.latency
 
 
 # Faults of the runtime

@@ -81,16 +81,16 @@ def measure(
         prompt_tokens=prompt_tokens,
         tokens_per_second=tokens / took,
         first_p50_ms=statistics.median(first) * 1000,
-        first_p95_ms=_p95(first) * 1000,
+        first_p95_ms=p95(first) * 1000,
         next_p50_ms=statistics.median(gaps) * 1000,
-        next_p95_ms=_p95(gaps) * 1000,
+        next_p95_ms=p95(gaps) * 1000,
         cpu_ms=used * 1000 / tokens,
     )
 
 
-def body(model: str, prompt: Sequence[int]) -> bytes:
-    """A request for an answer of `ANSWER` tokens, whatever the model would say."""
-    asked = {"model": model, "prompt": list(prompt), "max_tokens": ANSWER, "temperature": 0, "ignore_eos": True}
+def body(model: str, prompt: Sequence[int], answer: int = ANSWER) -> bytes:
+    """A request for an answer of so many tokens, whatever the model would say."""
+    asked = {"model": model, "prompt": list(prompt), "max_tokens": answer, "temperature": 0, "ignore_eos": True}
     return json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}}).encode()
 
 
@@ -107,12 +107,13 @@ def table(rows: Sequence[Generation]) -> list[str]:
 def _client(port: int, body: bytes, until: float, found: list[Timed]) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         while True:
-            found.append(_ask(connection, body))
+            found.append(ask(connection, body))
             if time.perf_counter() >= until:
                 return
 
 
-def _ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
+def ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
+    """One streamed answer. Raises `RuntimeError` when the server refuses."""
     since, times, tokens = time.perf_counter(), list[float](), 0
     connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
     response = connection.getresponse()
@@ -123,9 +124,11 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
             times.append(time.perf_counter())
             usage = json.loads(line.removeprefix(b"data: ")).get("usage")
             tokens = usage["completion_tokens"] if usage else tokens
-    # The last event is the usage: it belongs to no token.
-    return Timed(times[0] - since, [after - before for before, after in pairwise(times[:-1])], tokens)
+    # The last event is the usage: it belongs to no token. Tokens without a text of their own have no event.
+    gaps = [after - before for before, after in pairwise(times[:-1])]
+    return Timed(times[0] - since, gaps or [(times[-1] - times[0]) / max(tokens - 1, 1)], tokens)
 
 
-def _p95(values: Sequence[float]) -> float:
+def p95(values: Sequence[float]) -> float:
+    """The 95th percentile; of one value that value."""
     return statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
