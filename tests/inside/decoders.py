@@ -136,6 +136,7 @@ class _Graph:
             domain=CONTRIB,
             num_heads=HEADS,
             kv_num_heads=HEADS,
+            local_window_size=-1,
         )
 
     def _concatenated(self, layer: int) -> None:
