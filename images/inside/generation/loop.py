@@ -73,7 +73,7 @@ class GenerationLoop:
     @property
     def queued(self) -> int:
         """Requests that wait for a slot."""
-        return self._load.waiting + len(self._arrived)
+        return sum(sequence.slot < 0 for sequence in tuple(self._open))
 
     def start(self) -> None:
         """Start the worker."""

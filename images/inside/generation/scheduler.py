@@ -92,23 +92,21 @@ class Sequence:
 
 
 class Load(NamedTuple):
-    """What the slots hold, and who waits for one.
+    """What the slots hold.
 
     Attributes:
         running: sequences.
         kv_tokens: their tokens.
         reserved_tokens: their tokens if each becomes as long as it may.
-        waiting: sequences that have none.
 
     """
 
     running: int
     kv_tokens: int
     reserved_tokens: int
-    waiting: int
 
 
-NOTHING = Load(0, 0, 0, 0)
+NOTHING = Load(0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -165,9 +163,9 @@ class Scheduler:
 
     @property
     def load(self) -> Load:
-        """What the slots hold, and who waits for one."""
-        live, waiting = self.live, sum(not sequence.cancelled for sequence in self.waiting)
-        return Load(len(live), sum(sequence.fed for sequence in live), self._reserved, waiting)
+        """What the slots hold."""
+        live = self.live
+        return Load(len(live), sum(sequence.fed for sequence in live), self._reserved)
 
     def admit(self) -> None:
         """Drop what was cancelled, and give slots to those that wait while there is room.
