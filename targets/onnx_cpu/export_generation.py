@@ -61,7 +61,7 @@ def _optimum(given: Exporting) -> Exported:
             do_validation=False,  # Optimum only warns; the gate is ours
             no_post_process=False,  # without it tied weights are stored twice
             trust_remote_code=given.source.trust_remote_code,
-            custom_onnx_configs=_with_positions(_config(given)),
+            custom_onnx_configs=_with_positions(_config(given)) or None,  # an empty one would spoil its messages
         )
         for file in Path(work).glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)

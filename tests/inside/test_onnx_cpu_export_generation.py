@@ -203,7 +203,7 @@ def test_a_network_without_positions_is_exported_as_optimum_describes_it(
 ) -> None:
     monkeypatch.setattr(Network, "forward", lambda self, input_ids: (self, input_ids))
     export_generation.export(exporting(tmp_path, "optimum", "none"))
-    assert optimum["custom_onnx_configs"] == {}
+    assert optimum["custom_onnx_configs"] is None
 
 
 def test_a_model_that_optimum_does_not_know_is_left_to_optimum_to_refuse(
@@ -211,7 +211,7 @@ def test_a_model_that_optimum_does_not_know_is_left_to_optimum_to_refuse(
 ) -> None:
     config.model_type = "strange"
     export_generation.export(exporting(tmp_path, "optimum", "none"))
-    assert optimum["custom_onnx_configs"] == {}
+    assert optimum["custom_onnx_configs"] is None
 
 
 # Graphs of another form
