@@ -36,9 +36,12 @@ from images.inside.web import Json, Route
 
 REFUSED = {
     **{name: why for name, why in UNSUPPORTED.items() if name != "metadata"},
+    "access_programs": Unsupported("there are none here"),
+    "background_options": Unsupported("answers are not kept here, so they cannot be fetched later"),
     "background": Unsupported("answers are not kept here, so they cannot be fetched later", (False,)),
     "context_management": Unsupported("the conversation is taken as it is", ([],)),
     "conversation": Unsupported("conversations are not kept here: send the earlier messages in input"),
+    "image": Unsupported("this model writes text"),
     "max_tool_calls": Unsupported("tools are not called here"),
     "previous_response_id": Unsupported("answers are not kept here: send the earlier messages in input"),
     "prompt": Unsupported("prompts are not kept here: send the messages in input"),
