@@ -274,6 +274,19 @@ def test_a_benchmark_prints_what_the_image_measured(invoke: Invoke, machine: sam
     assert machine.asked == ["run a:b bench --seconds=1.0 --json"]
 
 
+def test_a_benchmark_may_be_told_lengths_and_clients(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    machine.answers["bench"] = ""
+    invoke("bench", "--image", "a:b", "--lengths", "16, 128", "--clients", "8")
+    assert machine.asked == ["run a:b bench --seconds=3.0 --lengths 16 128 --clients 8"]
+
+
+@pytest.mark.parametrize("text", ["many", "8,", "0", "-1", "1.5", "1 8"])
+def test_lengths_that_are_no_numbers_are_refused(text: str, invoke: Invoke) -> None:
+    code, _, err = invoke("bench", "--image", "a:b", f"--clients={text}")
+    message = f"error: --clients is {text!r}: numbers above 0 were expected\n  -> write, say, --clients 1,8\n"
+    assert (code, err) == (2, message)
+
+
 def test_a_failed_benchmark_says_why(invoke: Invoke, machine: samples.FakeEngine) -> None:
     del machine
     assert invoke("bench", "--image", "a:b") == (1, "", "error: the benchmark failed:\nit broke\n")
