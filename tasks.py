@@ -4,19 +4,21 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ParamSpec
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from images import config, spec
+from images import config, flags, spec
 from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
 
 DIST = ROOT / "dist"
+TARGETS_FLAGS = flags.declared()
 P = ParamSpec("P")
 
 
@@ -88,6 +90,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
         "model": "org/name@revision, a folder, pypi:name==version or example:name; the first example when left out",
         "task": "the task, where the model does not tell",
         "quantize": "quantisation mode; see `invoke targets`",
+        "exporter": "who makes the artifact, where a target has several; see `invoke targets`",
         "suite": "your own inputs for the gate: one JSON request a line",
         "tag": "name of the image",
         "pooling": "for an encoder that states none: mean, cls, max, lasttoken",
@@ -97,8 +100,10 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
         "trust-remote-code": "run Python code that comes with the model",
         "dry-run": "say what would be built, build nothing",
         "json": "print the record as JSON, nothing else",
+        **flags.helps(TARGETS_FLAGS),
     }
 )
+@flags.added(TARGETS_FLAGS)
 @readable
 def build(
     _context: Context,
@@ -106,6 +111,7 @@ def build(
     model: str = "",
     task: str = "",
     quantize: str = "",
+    exporter: str = "",
     suite: str = "",
     tag: str = "",
     pooling: str = "",
@@ -115,6 +121,7 @@ def build(
     trust_remote_code: bool = False,
     dry_run: bool = False,
     json: bool = False,
+    extra: Mapping[str, str | bool] = MappingProxyType({}),
 ) -> None:
     """Build one verified image from one model."""
     from images import build as line
@@ -123,6 +130,8 @@ def build(
     settings = config.load()
     options = plan.Options(
         mode=quantize,
+        exporter=exporter,
+        extra=extra,
         tag=tag,
         suite=_suite(suite),
         pooling=pooling,
@@ -202,6 +211,25 @@ def bench(
     print(done.stdout, end="")
     if done.returncode:
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
+
+
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "out": "the folder to make; the image's name below dist/ when left out",
+    }
+)
+@readable
+def extract(_context: Context, target: str = "", image: str = "", out: str = "") -> None:
+    """Copy the artifact out of an image: weights, tokenizer, manifest, suite; for an app that ships it."""
+    from images import engine, record
+    from images import extract as extraction
+
+    reference = _image(target, image)
+    folder = Path(out) if out else record.path(DIST, reference).parent / "artifact"
+    manifest = extraction.run(engine.require(config.load()), reference, folder)
+    print(f"{folder}: {len(manifest.files) + 1} files; {manifest.entry} is the model, every digest is in manifest.json")
 
 
 @task(help={"rounds": "how often all take their turn (default 5)", "json": "print JSON"})
@@ -310,7 +338,11 @@ def _target_json(target: spec.TargetSpec) -> dict[str, Any]:
         "name": target.name,
         "summary": target.summary,
         "tasks": target.tasks,
-        "modes": {task: [mode.name for mode in target.modes_for(task)] for task in target.tasks},
+        "modes": {task: list(dict.fromkeys(mode.name for mode in target.modes_for(task))) for task in target.tasks},
+        "exporters": {
+            exporter: [mode.name for mode in target.modes if mode.exporter == exporter] for exporter in target.exporters
+        },
+        "options": {name: option.summary for name, option in target.options.items()},
         "platforms": target.platforms,
         "size_budget_mib": target.size_budget_mib,
     }

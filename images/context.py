@@ -11,15 +11,23 @@ import filelock
 from images.config import ROOT
 from images.plan import Plan
 
+IN_IMAGE = ("*.py", "*.html")
+NATIVE = ("*.cpp", "*.h", "CMakeLists.txt")
+"""Sources that a target compiles in its builder."""
+
 
 def code(module: str, root: Path = ROOT) -> dict[str, bytes]:
     """The in-image code and the target's own, by their path in the context."""
     files = [
         root / "images/__init__.py",
-        *sorted(file for kind in ("*.py", "*.html") for file in (root / "images/inside").rglob(kind)),
-        *sorted((root / "targets" / module).glob("*.py")),
+        *_of((root / "images/inside"), IN_IMAGE),
+        *_of((root / "targets" / module), (*IN_IMAGE, *NATIVE)),
     ]
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+
+
+def _of(folder: Path, kinds: Sequence[str]) -> list[Path]:
+    return sorted(file for kind in kinds for file in folder.rglob(kind))
 
 
 @contextmanager

@@ -32,6 +32,8 @@ class Options:
 
     Attributes:
         mode: quantisation mode; empty for the target's first.
+        exporter: who is to make it; empty for the first that has the mode.
+        extra: the flags that targets add, as given: by name, only those that differ from nothing and from False.
         tag: image reference; empty for one made of model and target.
         suite: the user's own inputs, one JSON request a line.
         override: the reason for which a failed gate is accepted; empty to hold the gate.
@@ -39,6 +41,8 @@ class Options:
     """
 
     mode: str = ""
+    exporter: str = ""
+    extra: Mapping[str, str | bool] = field(default_factory=dict)
     tag: str = ""
     suite: bytes = b""
     pooling: str = ""
@@ -97,21 +101,30 @@ def make(
         bases: `builder` and `runtime` to (local reference, digest).
 
     Raises:
-        UsageError: the mode or the pooling does not exist, the tag is not an image reference, or the cap is no length.
+        UsageError: the mode, exporter or pooling does not exist, the tag is not an image reference, the cap is no
+            length, or the target has no such flag.
 
     """
     _check(options)
-    mode = choose_mode(target, task, options.mode)
+    mode = choose_mode(target, task, options.mode, options.exporter)
+    given = flags(target, options.extra)
     source = SourceJob(
         model=model,
         task=task,
         pooling=options.pooling,
-        max_length=options.max_length,
+        max_length=longest(target, given, options.max_length),
         suite="suite.jsonl" if options.suite else "",
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
-    export = ExportJob(target=target.name, exporter=mode.exporter, mode=mode.name, bounds=mode.bounds)
+    export = ExportJob(
+        target=target.name,
+        exporter=mode.exporter,
+        mode=mode.name,
+        bounds=mode.bounds,
+        least=mode.least,
+        options=given,
+    )
     texts = {
         **code,
         "Dockerfile": dockerfile.encode(),
@@ -126,7 +139,7 @@ def make(
         mode=mode.name,
         exporter=mode.exporter,
         task=task,
-        tag=reference(options.tag) if options.tag else default_tag(target, model, mode.name),
+        tag=reference(options.tag) if options.tag else default_tag(target, model, task, mode),
         args={"BUILDER_BASE": bases["builder"][0], "RUNTIME_BASE": bases["runtime"][0], "EXPORTER": mode.exporter},
         texts=texts,
         override=options.override,
@@ -142,15 +155,44 @@ def require_mode(target: TargetSpec, name: str) -> None:
         raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
 
 
-def choose_mode(target: TargetSpec, task: str, name: str) -> Mode:
-    """The named quantisation mode for a task, or its default. Raises `UsageError` listing the modes."""
-    modes = {mode.name: mode for mode in target.modes_for(task)}
-    chosen = modes.get(name) if name else next(iter(modes.values()))
-    if chosen is None:
+def choose_mode(target: TargetSpec, task: str, name: str, exporter: str = "") -> Mode:
+    """The named quantisation mode for a task, or its default. Raises `UsageError` listing modes or exporters."""
+    found = target.modes_for(task, exporter)
+    if not found:
+        makers = dict.fromkeys(mode.exporter for mode in target.modes_for(task))
         raise UsageError(
-            f"{target.name} has no quantisation mode {name!r} for {task}", f"its modes are: {', '.join(modes)}"
+            f"{target.name} has no exporter {exporter!r} for {task}", f"its exporters are: {', '.join(makers)}"
+        )
+    chosen = next((mode for mode in found if name in {"", mode.name}), None)
+    if chosen is None:
+        known = dict.fromkeys(mode.name for mode in found)
+        raise UsageError(
+            f"{target.name} has no quantisation mode {name!r} for {task}{f' by {exporter}' if exporter else ''}",
+            f"its modes are: {', '.join(known)}",
         )
     return chosen
+
+
+def flags(target: TargetSpec, extra: Mapping[str, str | bool]) -> dict[str, str | bool]:
+    """The target's own flags with what was given or their default. Raises `UsageError` for a wrong name or value."""
+    for name, value in extra.items():
+        option = target.options.get(name)
+        if option is None:
+            own = ", ".join(f"--{known}" for known in target.options)
+            raise UsageError(f"{target.name} takes no --{name}", f"its own flags: {own or 'none'}")
+        if isinstance(value, str) and not re.fullmatch(option.pattern, value):
+            raise UsageError(f"--{name} {value!r} is not what it takes", option.summary)
+    return {name: extra.get(name, option.default) for name, option in target.options.items()}
+
+
+def longest(target: TargetSpec, given: Mapping[str, str | bool], cap: int) -> int:
+    """The cap on an input's tokens: the least that flags state, 0 when none does."""
+    stated = [
+        max(map(int, re.findall(r"\d+", str(given[name]))), default=0)
+        for name, option in target.options.items()
+        if option.caps_length
+    ]
+    return min(filter(None, [cap, *stated]), default=0)
 
 
 def reference(text: str) -> str:
@@ -163,11 +205,13 @@ def reference(text: str) -> str:
     return text if match["tag"] else f"{text}:latest"
 
 
-def default_tag(target: TargetSpec, model: ModelFacts, mode: str) -> str:
-    """`modelyard/<model>:<target>`, with the mode when it is not the exact one."""
+def default_tag(target: TargetSpec, model: ModelFacts, task: str, mode: Mode) -> str:
+    """`modelyard/<model>:<target>`, with the mode when it is not the exact one, and an exporter that was asked for."""
     slug = re.sub(r"[^a-z0-9]+", "-", model.id.rsplit("/", 1)[-1].lower()).strip("-")
-    suffix = "" if mode == "none" else f"-{mode}"
-    return f"modelyard/{slug or 'model'}:{target.name}{suffix}"
+    suffix = "" if mode.name == "none" else f"-{mode.name}"
+    usual = choose_mode(target, task, mode.name).exporter
+    maker = "" if mode.exporter == usual else f"-{mode.exporter.replace('_', '-')}"
+    return f"modelyard/{slug or 'model'}:{target.name}{maker}{suffix}"
 
 
 def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, str]:

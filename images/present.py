@@ -33,7 +33,12 @@ def targets(specs: list[TargetSpec]) -> str:
 def _offers(spec: TargetSpec) -> Iterator[str]:
     yield f"  platforms  {', '.join(spec.platforms)}"
     for task in spec.tasks:
-        yield f"  {task:<22} --quantize {' | '.join(mode.name for mode in spec.modes_for(task))}"
+        yield f"  {task:<22} --quantize {' | '.join(dict.fromkeys(mode.name for mode in spec.modes_for(task)))}"
+    made = [(task, mode.name) for mode in spec.modes for task in mode.tasks]
+    if len(set(made)) < len(made):  # the mode does not decide who makes it
+        yield f"  {'exporters':<22} --exporter {' | '.join(spec.exporters)}"
+    for name, option in spec.options.items():
+        yield f"  {'--' + name:<22} {option.summary}"
 
 
 def built(result: Built, engine: Engine) -> str:

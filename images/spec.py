@@ -18,10 +18,11 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """A quantisation mode for some tasks: who makes it, and what the gate holds it to.
 
     Attributes:
-        name: as `--quantize` takes it; the same name may stand again for other tasks.
+        name: as `--quantize` takes it; the same name may stand again for other tasks or of another exporter.
         tasks: what it is for.
         exporter: a lock `requirements.<exporter>.txt` and a build stage of that name.
         bounds: the gate's numbers.
+        least: the smallest allowed value of what the exporter measures of its artifact, by the measure's name.
 
     """
 
@@ -29,6 +30,24 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tasks: Annotated[tuple[str, ...], AT_LEAST_ONE]
     exporter: str
     bounds: Bounds
+    least: dict[str, float] = {}
+
+
+class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A flag of `invoke build` that a target adds; its exporters read what was given from their job.
+
+    Attributes:
+        summary: one line for `invoke build --help`.
+        default: what it is when left out; `false` makes it a switch without a value.
+        pattern: regular expression of the values that it takes.
+        caps_length: whether the largest number in its value caps the tokens of an input, as `--max-length` does.
+
+    """
+
+    summary: str
+    default: str | bool = ""
+    pattern: str = ".+"
+    caps_length: bool = False
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,6 +76,7 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
         modes: the first that has a task is that task's default.
+        options: flags of `invoke build` that this target adds, by name.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
 
     """
@@ -68,6 +88,7 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     size_budget_mib: int
     deny: tuple[str, ...] = ()
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
+    options: dict[str, Option] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
 
@@ -81,9 +102,9 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """What its exporters and runner can do: the modes' tasks, each once."""
         return tuple(dict.fromkeys(task for mode in self.modes for task in mode.tasks))
 
-    def modes_for(self, task: str) -> tuple[Mode, ...]:
-        """The modes that a task has, the default first."""
-        return tuple(mode for mode in self.modes if task in mode.tasks)
+    def modes_for(self, task: str, exporter: str = "") -> tuple[Mode, ...]:
+        """The modes that a task has, of one exporter or of all; the default first."""
+        return tuple(mode for mode in self.modes if task in mode.tasks and exporter in {"", mode.exporter})
 
     @property
     def exporters(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ fails with the field's path and not somewhere later.
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, dataclass_transform
 
 import msgspec
@@ -148,12 +149,21 @@ class SourceJob(Struct, kw_only=True):
 
 
 class ExportJob(Struct, kw_only=True):
-    """What the export step in the builder is told: what to make of the model, and what to hold it to."""
+    """What the export step in the builder is told: what to make of the model, and what to hold it to.
+
+    Attributes:
+        bounds: what the gate holds the artifact's outputs to.
+        least: the smallest allowed value of what the exporter measures, by the measure's name.
+        options: the flags that the target itself added to `invoke build`, each with what was given or its default.
+
+    """
 
     target: str
     exporter: str
     mode: str
     bounds: Bounds
+    least: dict[str, float] = {}
+    options: dict[str, str | bool] = {}
 
 
 class Manifest(Struct, kw_only=True):
@@ -164,6 +174,8 @@ class Manifest(Struct, kw_only=True):
         mode: the quantisation mode; `none` is the exact export.
         entry: the file that the runner loads.
         recipe: how the exporter made the mode, where it had a choice.
+        measures: what the exporter measured of the artifact, by name, such as the share of operators in a delegate.
+        options: the flags that the target itself added to `invoke build`.
         max_length: the most tokens of one input, special tokens included.
         pad_token_id: the id that fills a batch up; its attention mask is 0.
         padding_side: `right` or `left`.
@@ -192,6 +204,8 @@ class Manifest(Struct, kw_only=True):
     model: ModelFacts
     entry: str
     recipe: str = ""
+    measures: dict[str, float] = {}
+    options: dict[str, str | bool] = {}
     max_length: int
     pad_token_id: int
     padding_side: str = "right"
@@ -307,10 +321,18 @@ class Exporting(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What an exporter made: the entry's file name, and how, in words, where the mode leaves a choice."""
+    """What an exporter made.
+
+    Attributes:
+        entry: the file that the runner loads.
+        recipe: how it was made, in words, where the mode leaves a choice.
+        measures: what was measured of the artifact, by name; the manifest repeats it, the mode's `least` holds it.
+
+    """
 
     entry: str
     recipe: str = ""
+    measures: Mapping[str, float] = MappingProxyType({})
 
 
 class Export(Protocol):

@@ -49,7 +49,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore")
     options.out.mkdir(parents=True)
     given = Exporting(options.model, options.out, options.work, source_job, job)
-    seal(given, _export(given))
+    made = _export(given)
+    hold(job, made)
+    seal(given, made)
+
+
+def hold(job: ExportJob, made: Exported) -> None:
+    """End the step with an error when something that the exporter measured is less than the mode allows."""
+    for name, least in job.least.items():
+        if made.measures[name] < least:
+            original.refuse(
+                f"{name.replace('_', ' ')} of the artifact is {made.measures[name]:.3f}; "
+                f"{job.target} ({job.mode}) allows no less than {least:g}",
+                "nothing was tagged: this model's operators do not suit the target; try another target or mode",
+            )
 
 
 def _export(given: Exporting) -> Exported:
@@ -75,6 +88,8 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         model=given.source.model,
         entry=made.entry,
         recipe=made.recipe,
+        measures=dict(made.measures),
+        options=given.job.options,
         bounds=given.job.bounds,
         architecture=platform.machine(),
         memory_bytes=_memory(given.out, made.entry, source.generation),

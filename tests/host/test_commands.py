@@ -170,7 +170,16 @@ def test_targets_as_json_are_for_scripts(invoke: Invoke) -> None:
     code, out, _ = invoke("targets", "--json")
     listed = json.loads(out)
     assert (code, [entry["name"] for entry in listed]) == (0, spec.names())
-    assert set(listed[0]) == {"name", "summary", "tasks", "modes", "platforms", "size_budget_mib"}
+    assert set(listed[0]) == {
+        "name",
+        "summary",
+        "tasks",
+        "modes",
+        "exporters",
+        "options",
+        "platforms",
+        "size_budget_mib",
+    }
 
 
 def test_targets_are_listed_for_people_too(invoke: Invoke) -> None:

@@ -8,6 +8,7 @@ from images import plan as planning
 from images.errors import UsageError
 from images.inside.contract import Bounds, ExportJob, SourceJob
 from images.plan import LABEL
+from images.spec import Option
 from tests.host import samples
 from tests.host.samples import BASES, CODE, LOCKS, MODEL
 
@@ -116,6 +117,62 @@ def test_a_task_without_a_mode_named_gets_its_own_default() -> None:
     target = samples.target(modes=(quick, *samples.target().modes))
     assert planning.choose_mode(target, "fill-mask", "").name == "int8"
     assert planning.choose_mode(target, "text-classification", "").name == "none"
+
+
+def test_an_exporter_that_is_named_makes_the_mode() -> None:
+    other = samples.mode("none", "other", agreement=1.0)
+    target = samples.target(modes=(*samples.target().modes, other))
+    assert planning.choose_mode(target, "fill-mask", "").exporter == "exact"
+    assert planning.choose_mode(target, "fill-mask", "none", "other").exporter == "other"
+
+
+def test_an_exporter_without_the_mode_is_answered_with_its_modes() -> None:
+    with pytest.raises(UsageError, match=r"'none' for fill-mask by small\n  -> its modes are: int8"):
+        samples.plan(mode="none", exporter="small", task="fill-mask")
+
+
+def test_an_exporter_that_the_task_does_not_have_is_answered_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match=r"no exporter 'tf' for fill-mask\n  -> its exporters are: exact, small"):
+        samples.plan(exporter="tf", task="fill-mask")
+
+
+def test_the_name_of_an_image_tells_an_exporter_that_is_not_the_usual_one() -> None:
+    other = samples.mode("none", "other_one", agreement=1.0)
+    target = samples.target(modes=(*samples.target().modes, other))
+    locks = {**samples.LOCKS, "other_one": b"d==1\n"}
+    assert samples.plan(spec=target, exporter="other_one", locks=locks).tag == "modelyard/tiny-model:some-cpu-other-one"
+
+
+# The target's own flags
+
+
+OPTIONS = {
+    "seq-len": Option(summary="lengths, such as 32,64", pattern=r"\d+(,\d+)*", caps_length=True),
+    "fixed": Option(summary="one shape only", default=False),
+}
+
+
+def test_the_export_is_told_the_targets_own_flags_with_their_defaults() -> None:
+    assert export(spec=samples.target(options=OPTIONS), extra={"fixed": True}).options == {"seq-len": "", "fixed": True}
+
+
+def test_a_flag_of_another_target_is_answered_with_those_it_takes() -> None:
+    with pytest.raises(UsageError, match=r"some-cpu takes no --shape\n  -> its own flags: --seq-len, --fixed"):
+        samples.plan(spec=samples.target(options=OPTIONS), extra={"shape": "1"})
+
+
+def test_a_value_that_a_flag_does_not_take_is_answered_with_what_it_takes() -> None:
+    with pytest.raises(UsageError, match=r"--seq-len 'long' is not what it takes\n  -> lengths, such as 32,64"):
+        samples.plan(spec=samples.target(options=OPTIONS), extra={"seq-len": "long"})
+
+
+def test_the_longest_compiled_length_caps_the_input() -> None:
+    assert source(spec=samples.target(options=OPTIONS), extra={"seq-len": "32,128,64"}).max_length == 128
+
+
+def test_the_least_cap_counts() -> None:
+    capped = samples.target(options=OPTIONS)
+    assert source(spec=capped, extra={"seq-len": "32,128"}, max_length=64).max_length == 64
 
 
 # The options

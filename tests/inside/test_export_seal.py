@@ -49,8 +49,30 @@ def test_the_manifest_has_every_file_but_itself_by_path(artifact: Path, manifest
 def test_the_manifest_says_what_was_made_and_how(manifest: Manifest) -> None:
     assert (manifest.target, manifest.exporter, manifest.mode, manifest.entry, manifest.recipe) == (
         *("table", "table", "int8"),
-        *MADE,
+        *MADE[:2],
     )
+
+
+def test_the_manifest_repeats_what_the_exporter_measured(tmp_path: Path) -> None:
+    given = artifacts.exporting(tmp_path)
+    assert export.manifest_of(given, Exported("model.bin", measures={"delegated": 0.75})).measures == {
+        "delegated": 0.75
+    }
+
+
+def test_a_measure_as_large_as_the_mode_asks_for_is_let_through(tmp_path: Path) -> None:
+    export.hold(
+        artifacts.exporting(tmp_path, least={"delegated": 0.75}).job, Exported("m", measures={"delegated": 0.75})
+    )
+
+
+def test_a_measure_below_what_the_mode_asks_for_ends_the_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = artifacts.exporting(tmp_path, least={"delegated_share": 0.75}).job
+    with pytest.raises(SystemExit):
+        export.hold(job, Exported("m", measures={"delegated_share": 0.5}))
+    assert "delegated share of the artifact is 0.500; table (none) allows no less than 0.75" in capsys.readouterr().err
 
 
 def test_the_manifest_says_what_it_is_held_to(manifest: Manifest) -> None:

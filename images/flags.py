@@ -1,0 +1,62 @@
+"""The flags that targets add to `invoke build`: on its signature, in its help, and as given."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from images import spec
+from images.config import ROOT
+from images.errors import UsageError
+from images.spec import Option
+
+
+def declared(root: Path = ROOT) -> dict[str, dict[str, Option]]:
+    """Every flag by name, as each target that has it declares it. A target whose facts are wrong has none."""
+    found: dict[str, dict[str, Option]] = {}
+    for target in spec.names(root):
+        try:
+            options = spec.load(target, root).options
+        except UsageError:
+            continue
+        for name, option in options.items():
+            found.setdefault(name, {})[target] = option
+    return found
+
+
+def helps(flags: Mapping[str, Mapping[str, Option]]) -> dict[str, str]:
+    """A line of help a flag, with the targets that take it."""
+    return {
+        name: "; ".join(f"{target}: {option.summary}" for target, option in options.items())
+        for name, options in flags.items()
+    }
+
+
+def added(flags: Mapping[str, Mapping[str, Option]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: the command takes the flags too, and gets those that were given as its argument `extra`."""
+    names = {name.replace("-", "_"): name for name in flags}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def extended(*args: Any, **kwargs: Any) -> None:
+            given = {name: kwargs.pop(key) for key, name in names.items() if key in kwargs}
+            command(*args, **kwargs, extra={name: value for name, value in given.items() if value not in {"", False}})
+
+        extended.__signature__ = _signature(command, flags)  # type: ignore[attr-defined]
+        return extended
+
+    return decorate
+
+
+def _signature(command: Callable[..., None], flags: Mapping[str, Mapping[str, Option]]) -> inspect.Signature:
+    own = [each for each in inspect.signature(command).parameters.values() if each.name != "extra"]
+    more = [
+        inspect.Parameter(
+            name.replace("-", "_"),
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=False if all(option.default is False for option in options.values()) else "",
+        )
+        for name, options in flags.items()
+    ]
+    return inspect.Signature([*own, *more])
