@@ -95,11 +95,20 @@ def _with_positions(config: Any) -> dict[str, Any]:
         )(config, use_past=True, use_past_in_inputs=True)
     except (KeyError, ValueError):
         return {}
-    kind = type(made)
-    axes = {0: "batch_size", 1: "sequence_length"}
-    inputs = property(lambda self: {**kind.inputs.fget(self), "position_ids": axes})
-    made.__class__ = type(kind.__name__, (kind,), {"inputs": inputs})
+    made.__class__ = _placed(type(made))
     return {"model": made}
+
+
+def _placed(described: Any) -> Any:
+    class Placed(described):  # type: ignore[misc]  # a class of Optimum's
+        """A description with one more input."""
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            """Axes by input."""
+            return {**super().inputs, "position_ids": {0: "batch_size", 1: "sequence_length"}}
+
+    return Placed
 
 
 def _genai(given: Exporting) -> Exported:
