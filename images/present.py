@@ -148,7 +148,7 @@ def known(found: "Known") -> str:
 
 
 def _attachment(each: "Attachment") -> str:
-    return f"{each.kind:<9} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
+    return f"{each.kind:<10} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
 
 
 def verified(found: "Verified") -> str:

@@ -90,7 +90,7 @@ def run(order: Order, machine: Engine, config: Config, progress: Progress, dist:
         progress.step(f"asking {order.to.host} for access to {order.to.path}")
         repository.check_push()
         progress.step("listing what is in the image (syft)")
-        bill = sbom.make(machine, order.image, known, config.cache)
+        bill = sbom.make(machine, facts.id, known, config.cache)
         layers = _push(machine, order, facts, progress)
         manifest = _pushed(repository, order, facts)
         progress.step("attaching " + ", ".join(attest.KINDS) + (", signature" if order.key else ""))

@@ -165,20 +165,6 @@ class Repository:
             url = self._location(self._ask("POST", "/blobs/uploads/")).copy_merge_params({"digest": digest})
             self._send("PUT", url, content=content, headers={"Content-Type": "application/octet-stream"})
 
-    def put_manifest(self, manifest: Json, tag: str = "") -> tuple[Manifest, bool]:
-        """Upload a manifest, unless it is there; with whether the registry knows what refers to what.
-
-        Raises `TrustError` when the registry's digest of it is another.
-        """
-        content = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-        made = Manifest(content=content, media_type=manifest["mediaType"], digest=digest_of(content))
-        answer = self._ask(
-            "PUT", f"/manifests/{tag or made.digest}", content=content, headers={"Content-Type": made.media_type}
-        )
-        if (told := answer.headers.get("Docker-Content-Digest", made.digest)) != made.digest:
-            raise TrustError(f"{self.where.host} stored {made.digest} as {told}", "do not use this registry")
-        return made, "OCI-Subject" in answer.headers
-
     def put(
         self,
         layers: Sequence[Layer],
@@ -188,12 +174,10 @@ class Repository:
         artifact: str = "",
         tag: str = "",
     ) -> Manifest:
-        """Upload documents as one artifact; where it has a subject, it can be found from that.
+        """Upload documents as one artifact, unless it is there; where it has a subject, it can be found from that.
 
         Registries that do not keep such lists get one, under the tag that the OCI specification names for it.
         """
-        for each in (config, *layers):
-            self.put_blob(each.content)
         annotations = dict(layers[0].annotations) if artifact else {}
         document = {
             "schemaVersion": 2,
@@ -204,11 +188,38 @@ class Repository:
             **({"annotations": annotations} if annotations else {}),
             **({"subject": subject.descriptor} if subject else {}),
         }
-        made, listed = self.put_manifest(document, tag)
-        if subject and not listed:
-            entry = made.descriptor | {"artifactType": artifact, "annotations": annotations}
-            self._list(subject.digest, entry)
+        made = _made(document)
+        if not self._has(made, subject, tag):
+            for each in (config, *layers):
+                self.put_blob(each.content)
+            listed = self._put_manifest(made, tag)
+            if subject and not listed:
+                self._list(subject.digest, made.descriptor | {"artifactType": artifact, "annotations": annotations})
         return made
+
+    def _has(self, made: Manifest, subject: Manifest | None, tag: str) -> bool:
+        """Whether an artifact is there, under its tag or in its subject's list."""
+        if subject:
+            return made.digest in {each.digest for each in self.referrers(subject.digest)}
+        try:
+            return self.manifest(tag).digest == made.digest
+        except NotThereError:
+            return False
+
+    def _put_manifest(self, made: Manifest, tag: str) -> bool:
+        """Upload a manifest; whether the registry keeps a list of what refers to what.
+
+        Raises `TrustError` when the registry's digest of it is another.
+        """
+        answer = self._ask(
+            "PUT",
+            f"/manifests/{tag or made.digest}",
+            content=made.content,
+            headers={"Content-Type": made.media_type},
+        )
+        if (told := answer.headers.get("Docker-Content-Digest", made.digest)) != made.digest:
+            raise TrustError(f"{self.where.host} stored {made.digest} as {told}", "do not use this registry")
+        return "OCI-Subject" in answer.headers
 
     def referrers(self, digest: str) -> list[Descriptor]:
         """The artifacts whose subject a manifest is."""
@@ -248,7 +259,7 @@ class Repository:
         known = self._listed(digest)
         if entry["digest"] not in {each["digest"] for each in known}:
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*known, entry]}
-            self.put_manifest(index, digest.replace(":", "-"))
+            self._put_manifest(_made(index), digest.replace(":", "-"))
 
     def _location(self, answer: httpx2.Response) -> httpx2.URL:
         return answer.url.join(answer.headers["Location"])
@@ -343,6 +354,11 @@ class _Login(httpx2.Auth):
             return httpx2.Request("POST", realm, data=form)
         headers = {"Authorization": _basic(self._login)} if self._login.name else {}
         return httpx2.Request("GET", httpx2.URL(realm).copy_merge_params(asked), headers=headers)
+
+
+def _made(document: Json) -> Manifest:
+    content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return Manifest(content=content, media_type=document["mediaType"], digest=digest_of(content))
 
 
 def refused(where: Remote, said: str) -> AccessError:
