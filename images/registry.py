@@ -285,7 +285,7 @@ class Repository:
 
     @tenacity.retry(
         stop=tenacity.stop_after_attempt(TRIES),
-        wait=tenacity.wait_exponential_jitter(initial=0.3, max=5),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.3, max=5),
         retry=tenacity.retry_if_exception_type((httpx2.ConnectError, httpx2.RemoteProtocolError, httpx2.ReadError))
         | tenacity.retry_if_result(lambda answer: answer.status_code in PASSING),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
