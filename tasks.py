@@ -315,7 +315,8 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
 
     if not key:
         raise UsageError("no key was named", "add --key FILE: the public key that must have signed the image")
-    verified = trust.verify(_remote(image), sign.public_key(Path(key)), plain_http=plain_http)
+    where = _remote(image)
+    verified = trust.verify(where, sign.public_key(Path(key)), plain_http=plain_http)
     print(_json(verified) if json else present.verified(verified))
     if error := trust.failure(verified):
         raise error

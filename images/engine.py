@@ -42,10 +42,11 @@ GONE = re.compile(
 )
 """What says that the engine is gone, and not the registry that it talks to."""
 REFUSED = re.compile(
-    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|denied|401|403", re.IGNORECASE
+    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|(?<!permission )denied|\b40[13]\b",
+    re.IGNORECASE,
 )
 UNANSWERED = re.compile(
-    r"connection (refused|reset)|no such host|no route to host|timeout|timed out|EOF|x509|broken pipe|50[0234]\b|"
+    r"connection (refused|reset)|no such host|no route to host|timeout|timed out|EOF|x509|broken pipe|\b50[0234]\b|"
     r"HTTP response to HTTPS client|server misbehaving|TLS handshake|use of closed",
     re.IGNORECASE,
 )
@@ -357,7 +358,8 @@ def failure(what: str, output: str) -> EngineError | DiskFullError:
 
 def refusal(command: str, reference: str, output: str) -> ImageError:
     """The error that the output of a push or a pull stands for."""
-    host, said = reference.partition("/")[0], mask("\n".join(output.strip().splitlines()[-3:]))
+    lines = [line for line in output.strip().splitlines() if ": Retrying in" not in line]
+    host, said = reference.partition("/")[0], mask("\n".join(lines[-3:]))
     if GONE.search(output) or FULL.search(output):
         return failure("", output)
     if REFUSED.search(output):

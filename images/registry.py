@@ -102,8 +102,8 @@ class Layer:
         )
 
 
-class NotThereError(ImageError):
-    """The registry has no such thing. Callers say what that means."""
+class NotThereError(UsageError):
+    """The registry has no such thing."""
 
 
 class Repository:
