@@ -42,7 +42,8 @@ GONE = re.compile(
 )
 """What says that the engine is gone, and not the registry that it talks to."""
 REFUSED = re.compile(
-    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|(?<!permission )denied|\b40[13]\b",
+    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|\b40[13]\b|"
+    r"(?<!permission )denied",  # that is of the engine's own socket
     re.IGNORECASE,
 )
 UNANSWERED = re.compile(
