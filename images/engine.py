@@ -371,9 +371,17 @@ def refusal(command: str, reference: str, output: str) -> ImageError:
     if UNANSWERED.search(output):
         return UnreachableError(
             f"the registry {host} did not take part in the {command} of {reference} to its end:\n{said}",
-            "run the same command again: layers that arrived are not sent again",
+            _advice(host, said),
         )
     return EngineError(f"the {command} of {reference} failed; the end of the engine's output:\n{said}")
+
+
+def _advice(host: str, said: str) -> str:
+    if "HTTP response to HTTPS client" in said:
+        return f"name {host} in the engine's insecure-registries, if plain HTTP is meant"
+    if "x509" in said:
+        return f"put its CA into /etc/docker/certs.d/{host}/ca.crt on the engine's machine"
+    return "run the same command again: layers that arrived are not sent again"
 
 
 def find(config: Config, environment: Mapping[str, str] = os.environ) -> Engine | None:

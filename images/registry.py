@@ -280,7 +280,9 @@ class Repository:
             raise refused(self.where, said)
         raise UnreachableError(
             f"the registry {self.where.host} answered {method} {url.path} with {said}",
-            "run the same command again later; what is there already is not sent twice",
+            "run the same command again later; what is there already is not sent twice"
+            if answer.status_code in PASSING
+            else "check that this is a registry's name and port, and whether it speaks TLS (--plain-http)",
         )
 
     @tenacity.retry(
@@ -381,7 +383,7 @@ def unreachable(where: Remote, reason: str) -> UnreachableError:
         f"the registry {where.host} {'speaks plain HTTP' if plain else 'does not answer'}: {mask(reason)}",
         "if that is meant, add --plain-http, and name the registry in the engine's insecure-registries"
         if plain
-        else "check its name, the network and the proxy; what was sent already is not sent again",
+        else "check its name, the network and the proxy, and run the same command again",
     )
 
 
@@ -416,7 +418,9 @@ def as_descriptors(value: object) -> list[Descriptor]:
 
 def require_there(where: Remote, error: ImageError) -> UsageError:
     """The error for an image that the registry does not have."""
-    return UsageError(f"there is no {where} ({error.what})", "check its name with `invoke inspect`, or push it")
+    return UsageError(
+        f"there is no {where} ({error.what})", "check path and tag; `invoke push` says the digest of what it pushed"
+    )
 
 
 def _trusted(host: str) -> ssl.SSLContext:

@@ -447,6 +447,18 @@ def test_tries_in_between_are_not_repeated_in_the_error() -> None:
     assert "Retrying" not in engine.refusal("push", "reg.example/m:1", output).what
 
 
+@pytest.mark.parametrize(
+    ("output", "advice"),
+    [
+        ("http: server gave HTTP response to HTTPS client", "insecure-registries"),
+        ("x509: certificate signed by unknown authority", "/etc/docker/certs.d/reg.example:1/ca.crt"),
+        ("connection refused", "run the same command again"),
+    ],
+)
+def test_what_helps_depends_on_why(output: str, advice: str) -> None:
+    assert advice in engine.refusal("push", "reg.example:1/m:1", output).hint
+
+
 @pytest.mark.starts_programs
 @pytest.mark.parametrize(("name", "flags"), [("docker", ""), ("podman", "--tls-verify=false ")])
 def test_only_podman_is_told_of_plain_http(name: str, flags: str, script: Script) -> None:
