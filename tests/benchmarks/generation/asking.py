@@ -95,8 +95,11 @@ class Server:
             connection.connect()
             together.wait()
             while waiting:
-                with contextlib.suppress(IndexError):  # another client took the last one
-                    answers.append(_answer(connection, waiting.popleft(), tokens))
+                try:
+                    body = waiting.popleft()
+                except IndexError:  # another client took the last one
+                    break
+                answers.append(_answer(connection, body, tokens))
         return answers
 
 
@@ -150,6 +153,7 @@ def _answer(connection: http.client.HTTPConnection, body: bytes, tokens: int) ->
         raise ImageError(f"POST {CHAT} was answered {response.status}: {response.read()[:200]!r}")
     # Only noted while it comes: the client's work is done on the server's processors.
     events = [(time.perf_counter() - since, line) for line in response if line.startswith(b"data: {")]
+    response.read()  # iterating does not close an answer of a known length
     return read([(seconds, json.loads(line.removeprefix(b"data: "))) for seconds, line in events], tokens)
 
 
@@ -158,6 +162,8 @@ def read(events: Sequence[tuple[float, Mapping[str, Any]]], tokens: int) -> Answ
     if error := next((chunk["error"] for _, chunk in events if "error" in chunk), None):
         raise ImageError(f"the answer broke off: {error}")
     choices = [(seconds, choice) for seconds, chunk in events for choice in chunk["choices"]]
+    if not choices:
+        raise ImageError("the answer is empty")
     said = [(seconds, text) for seconds, choice in choices if (text := choice["delta"].get("content"))]
     whole = any(choice.get("finish_reason") == "length" for _, choice in choices)
     times = [seconds for seconds, _ in said or choices]
