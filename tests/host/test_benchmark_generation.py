@@ -1,5 +1,8 @@
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ import pytest
 from images import config, spec
 from images.errors import ImageError, UsageError
 from images.progress import Quiet
-from tests.benchmarks import suites
+from tests.benchmarks import processes, suites
 from tests.benchmarks.generation import asking, benchmark, report
 from tests.benchmarks.generation.asking import Answer, Prompt, Server
 from tests.benchmarks.generation.programs import lines
@@ -214,3 +217,25 @@ def library(generate: Any) -> Iterator[asking.Library]:
     worker.start()
     with asking.library(Started(threading.get_native_id(), f"127.0.0.1:{port}"), "one batch") as connected:
         yield connected
+
+
+@pytest.mark.starts_programs
+def test_a_process_is_charged_what_its_children_used() -> None:
+    before = processes.cpu_seconds(os.getpid())
+    burn = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
+    argv = [sys.executable, "-c", burn]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert processes.cpu_seconds(os.getpid()) - before >= 0.5
+        child.communicate(b"\n")
+
+
+@pytest.mark.starts_programs
+def test_a_program_that_ends_before_it_answers_is_an_error_with_its_own_words() -> None:
+    argv = [sys.executable, "-c", "raise SystemExit('there is no such model')"]
+    with (
+        pytest.raises(ImageError, match=r"exit code 1\nthere is no such model"),
+        processes.native(lambda _port: argv, os.environ) as started,
+    ):
+        processes.wait(started, "/health")

@@ -38,7 +38,8 @@ TOKENS = 48
 """Of each answer; the prompts are such that no model ends before."""
 TOPICS = ("dogs", "rivers", "music", "bread", "trains", "clouds", "horses", "books")
 """One token each, so that the prompts are equally long: onnxruntime-genai takes no others in one batch."""
-QUESTION, SAID = "What is the capital of France?", "Paris"
+QUESTION, SAID = "What is the opposite of hot?", "cold"
+"""What weights of four bits know as well."""
 PACKAGES = {"onnxruntime": "optimum", "optimum-onnx": "optimum", "torch": "serving", "transformers": "serving"}
 
 
@@ -104,7 +105,11 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
 
 
 def modules() -> dict[str, ModuleType]:
-    """The modules of contestants, in the table's order."""
+    """The modules of contestants, in the table's order; the first is what ratios are taken to.
+
+    A file in `contestants` is one. It has a `PLACE`, and `entries(target)`: what of it can be compared with the images
+    of a target, nothing when it has nothing to do with them.
+    """
     folder = Path(__file__).parent / "contestants"
     found = {
         file.stem: importlib.import_module(f"tests.benchmarks.generation.contestants.{file.stem}")

@@ -125,5 +125,5 @@ def _how(result: Result) -> str:
         "time of the serving process in ms a token of the answer, prompts included, median (least-most) of "
         f"{result.rounds} rounds in which all take turns; prompt CPU: of reading one prompt, ms. first, next: ms to "
         "the first token and from token to token. x: CPU over the first row's. together: what becomes of requests "
-        "that come at once."
+        "that come at once. PASSIVE: OMP_WAIT_POLICY; ONNX Runtime's threads do not spin either."
     )

@@ -15,7 +15,7 @@ PLACE = 3
 
 def entries(_target: TargetSpec) -> list[Entry]:
     """It, whatever the target."""
-    return [Entry(name="llama-cpp-python, the GGUF file", start=_start)]
+    return [Entry(name="llama-cpp-python, the GGUF file, PASSIVE", start=_start)]
 
 
 @contextmanager
@@ -23,7 +23,8 @@ def _start(arena: Arena) -> Iterator[Server]:
     file, python, threads = _file(arena.model.folder), _python(arena), arena.threads
     options = [f"--n_threads={threads}", f"--n_threads_batch={threads}", "--n_ctx=2048", "--interrupt_requests=False"]
     argv = [str(python), "-m", "llama_cpp.server", f"--model={file}", "--host=127.0.0.1", *options]
-    with processes.native(lambda port: [*argv, f"--port={port}"], processes.variables(threads)) as started:
+    environment = processes.variables(threads, OMP_WAIT_POLICY="PASSIVE")
+    with processes.native(lambda port: [*argv, f"--port={port}"], environment) as started:
         yield Server(processes.wait(started, "/v1/models"), "one after the other", {})
 
 

@@ -17,7 +17,7 @@ PLACE = 4
 def entries(target: TargetSpec) -> list[Entry]:
     """Both where Optimum is an exporter of the target."""
     optimum = [Entry(name="ORTModelForCausalLM.generate", start=_optimum)] if "optimum" in target.exporters else []
-    return [*optimum, Entry(name="PyTorch generate, OMP_WAIT_POLICY=PASSIVE", start=_pytorch)]
+    return [*optimum, Entry(name="PyTorch generate, PASSIVE", start=_pytorch)]
 
 
 @contextmanager

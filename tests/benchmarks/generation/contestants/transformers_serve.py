@@ -17,7 +17,7 @@ BATCHING = ("--continuous-batching", "--cb-block-size=256", "--cb-num-blocks=64"
 def entries(_target: TargetSpec) -> list[Entry]:
     """Both, whatever the target."""
     return [
-        Entry(name="transformers serve, OMP_WAIT_POLICY=PASSIVE", start=partial(_start, crowd="one after the other")),
+        Entry(name="transformers serve, PASSIVE", start=partial(_start, crowd="one after the other")),
         Entry(name="the same, --continuous-batching", start=partial(_start, crowd="join one batch", flags=BATCHING)),
     ]
 
