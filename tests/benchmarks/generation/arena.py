@@ -25,8 +25,8 @@ from tests.benchmarks.generation.asking import Contestant
 PROGRAMS = "tests.benchmarks.generation.programs"
 
 
-class AbsentError(ImageError):
-    """A contestant cannot take part; the others can."""
+class AbsentError(Exception):
+    """Why a contestant cannot take part; the others can, so it is no `ImageError`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,7 +189,7 @@ def _started(entries: Sequence[Entry], arena: Arena, stack: ExitStack, absent: d
         try:
             yield Entrant(entry, stack.enter_context(entry.start(arena)))
         except AbsentError as error:
-            absent[entry.name] = error.what
+            absent[entry.name] = str(error)
 
 
 def _prompts(arena: Arena) -> list[Prompt]:
