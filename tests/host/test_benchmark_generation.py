@@ -208,6 +208,14 @@ def test_a_library_is_handed_as_many_prompts_as_there_are_clients() -> None:
     assert [answer.ids for answer in answers] == [[0] * 3, [1] * 3, [2] * 3, [3] * 3]
 
 
+def test_a_library_that_fails_is_an_error_with_its_own_words() -> None:
+    def generate(_prompts: list[list[int]], _tokens: int) -> lines.Answers:
+        raise MemoryError("no room")
+
+    with library(generate) as asked, pytest.raises(ImageError, match="MemoryError: no room"):
+        asked.ask(prompts(1), 3, clients=1)
+
+
 @contextmanager
 def library(generate: Any) -> Iterator[asking.Library]:
     with socket.socket() as probe:

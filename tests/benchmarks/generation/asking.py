@@ -120,9 +120,11 @@ class Library:
         line = self._lines.readline()
         if not line:
             raise ImageError("the program ended")
+        answers = json.loads(line)
+        if isinstance(answers, dict):
+            raise ImageError(answers["error"])
         return [
-            Answer(seconds[0], seconds[-1], len(ids) if len(ids) == tokens else 0, ids=ids)
-            for seconds, ids in json.loads(line)
+            Answer(seconds[0], seconds[-1], len(ids) if len(ids) == tokens else 0, ids=ids) for seconds, ids in answers
         ]
 
 

@@ -34,4 +34,13 @@ def serve(port: int, generate: Callable[[list[list[int]], int], Answers]) -> Non
     with connection, connection.makefile("rw") as lines:
         for line in lines:
             prompts, tokens = json.loads(line)
-            print(json.dumps(generate(prompts, tokens)), file=lines, flush=True)
+            print(json.dumps(_attempt(generate, prompts, tokens)), file=lines, flush=True)
+
+
+def _attempt(
+    generate: Callable[[list[list[int]], int], Answers], prompts: list[list[int]], tokens: int
+) -> Answers | dict[str, str]:
+    try:
+        return generate(prompts, tokens)
+    except Exception as error:  # noqa: BLE001  # whatever it was, the one who asked is told
+        return {"error": f"{type(error).__name__}: {error}"}
