@@ -333,16 +333,31 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
         raise error
 
 
-@task(help={"rounds": "how often all take their turn (default 5)", "json": "print JSON"})
+@task(
+    help={
+        "task": "feature-extraction (the default) or text-generation",
+        "model": "as for build; the task's example when left out",
+        "rounds": "how often all take their turn (default 3)",
+        "only": "contestants of text-generation, separated by commas; all when left out",
+        "json": "print JSON",
+    }
+)
 @readable
-def benchmark(_context: Context, rounds: int = 5, json: bool = False) -> None:
-    """Compare the served example with ONNX Runtime alone and with sentence-transformers behind FastAPI."""
+def benchmark(
+    _context: Context,
+    task: str = "feature-extraction",
+    model: str = "",
+    rounds: int = 3,
+    only: str = "",
+    json: bool = False,
+) -> None:
+    """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
-    from tests.benchmarks import encoder, report
+    from tests.benchmarks import suites
 
     with progress.shown(quiet=json) as shown:
-        result = encoder.run(config.load(), shown, DIST, rounds)
-    print(_json(result) if json else report.table(result))
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+    print(_json(result) if json else table)
 
 
 @task(help={"target": "whose requirements; with nothing, every target's and the project's own"})
