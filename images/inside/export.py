@@ -30,6 +30,7 @@ from images.inside.contract import (
     SourceJob,
     write_json,
 )
+from images.inside.text import TOKENIZER
 
 MIB = 2**20
 HEADROOM = 192 * MIB
@@ -107,8 +108,9 @@ def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> i
 
 
 def seal(given: Exporting, made: Exported) -> None:
-    """Add tokenizer and reference, then write the manifest over everything."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
+    """Add reference and tokenizer, unless the exporter wrote its own, then write the manifest over everything."""
+    if not (given.out / TOKENIZER).exists():
+        shutil.copy(given.work / TOKENIZER, given.out)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
     for path in given.out.rglob("*"):
