@@ -152,7 +152,9 @@ def require_mode(target: TargetSpec, name: str) -> None:
     """Raise `UsageError` for a mode that no task of the target has: known before any model is."""
     names = list(dict.fromkeys(mode.name for mode in target.modes))
     if name in target.refused:
-        raise UsageError(f"{target.name} refuses {name!r}: {target.refused[name]}", f"its modes are: {', '.join(names)}")
+        raise UsageError(
+            f"{target.name} refuses {name!r}: {target.refused[name]}", f"its modes are: {', '.join(names)}"
+        )
     if name and name not in names:
         raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
 

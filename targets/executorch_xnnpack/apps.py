@@ -51,8 +51,4 @@ def _shared(file: Path) -> float:
 
 
 def _texts() -> list[str]:
-    return [
-        text
-        for texts in suite.FILLED_TEXTS.values()
-        for text in ([texts] if isinstance(texts, str) else texts)
-    ]
+    return [text for texts in suite.FILLED_TEXTS.values() for text in ([texts] if isinstance(texts, str) else texts)]

@@ -55,7 +55,7 @@ def _load(given: Exporting, recipe: Recipe) -> tuple[Any, Sequence[Any]]:
 def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest: int) -> Any:
     import torch
 
-    class Encoder(torch.nn.Module):
+    class Encoder(torch.nn.Module):  # type: ignore[misc]  # torch is in the builder only
         """What `torch.export` traces, with what the recipe reads of it."""
 
         def __init__(self) -> None:

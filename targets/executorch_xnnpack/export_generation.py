@@ -13,9 +13,9 @@ TASK = "text-generation"
 
 
 def export(given: Exporting) -> Any:
-    """Write `model.pte`: `input_ids` int64 [1, tokens] and `cache_position` int64 [tokens] to logits [1, 1, vocabulary].
+    """Write `model.pte` and return what was lowered.
 
-    Returns what was lowered.
+    It takes `input_ids` [1, tokens] and `cache_position` [tokens], both int64, and gives logits [1, 1, vocabulary].
     """
     from optimum.exporters.executorch import main_export
     from optimum.exporters.executorch.task_registry import discover_tasks, register_task, task_registry

@@ -55,7 +55,7 @@ class Decoder:
         positions = np.arange(self._length, self._length + len(ids), dtype=np.int64)
         logits = self._program.run([np.array([ids], np.int64), positions])["logits"]
         self._length += len(ids)
-        return logits[0, -1].astype(np.float32)
+        return np.array(logits[0, -1], np.float32)
 
 
 def load(artifact: Path, manifest: Manifest, threads: int, slots: int) -> Decoder:

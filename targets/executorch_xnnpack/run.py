@@ -18,8 +18,8 @@ class ExecuTorchRunner:
 
     def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
         """Every output of the program, row by row without its padding; float32 with the batch first."""
-        real = batch["attention_mask"].astype(bool)
-        rows = [self._run({name: batch[name][row][mask] for name in self._program.inputs}) for row, mask in enumerate(real)]
+        names, real = self._program.inputs, batch["attention_mask"].astype(bool)
+        rows = [self._run({name: batch[name][row][mask] for name in names}) for row, mask in enumerate(real)]
         return {name: _together([row[name] for row in rows], real) for name in self._program.outputs}
 
     def describe(self) -> dict[str, str]:

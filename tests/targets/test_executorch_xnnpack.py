@@ -1,4 +1,4 @@
-"""The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what becomes of what comes out."""
+"""The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what comes of its outputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
