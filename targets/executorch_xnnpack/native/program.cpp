@@ -33,10 +33,10 @@ using executorch::runtime::Program;
 thread_local std::string logged;
 thread_local std::string failure;
 
-// ExecuTorch says what is wrong in its log, and returns a number only.
+// ExecuTorch says what is wrong in its log, at first exactly, and returns a number only.
 void keep_log(
     et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message, size_t length) {
-  if (level == kError || level == kFatal) {
+  if (logged.empty() && (level == kError || level == kFatal)) {
     logged.assign(message, length);
   }
 }

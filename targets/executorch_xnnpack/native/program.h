@@ -34,6 +34,6 @@ int32_t program_run(program* loaded, const program_tensor* inputs, size_t count,
 int64_t program_number(program* loaded, const char* method);
 const char* program_text(program* loaded, const char* method);
 
-// Why this thread's last call failed: ExecuTorch's code with its name, and the last line that it logged.
+// Why this thread's last call failed: ExecuTorch's code with its name, and the first error that it logged.
 const char* program_error();
 }
