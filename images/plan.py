@@ -112,7 +112,7 @@ def make(
         model=model,
         task=task,
         pooling=options.pooling,
-        max_length=longest(target, given, options.max_length),
+        max_length=longest(target, given, options.max_length or target.max_length),
         suite="suite.jsonl" if options.suite else "",
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
@@ -151,6 +151,10 @@ def make(
 def require_mode(target: TargetSpec, name: str) -> None:
     """Raise `UsageError` for a mode that no task of the target has: known before any model is."""
     names = list(dict.fromkeys(mode.name for mode in target.modes))
+    if name in target.refused:
+        raise UsageError(
+            f"{target.name} refuses {name!r}: {target.refused[name]}", f"its modes are: {', '.join(names)}"
+        )
     if name and name not in names:
         raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
 

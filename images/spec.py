@@ -76,6 +76,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
         modes: the first that has a task is that task's default.
+        refused: modes that its exporters would make and that it does not take, each with the reason.
+        max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
 
@@ -88,6 +90,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     size_budget_mib: int
     deny: tuple[str, ...] = ()
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
+    refused: dict[str, str] = {}
+    max_length: int = 0
     options: dict[str, Option] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True

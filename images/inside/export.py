@@ -118,9 +118,10 @@ def seal(given: Exporting, made: Exported) -> None:
 
 
 def carry(given: Exporting) -> None:
-    """Bring what prepares the model's inputs from the reference step into the artifact."""
+    """Bring what prepares the model's inputs from the reference step, unless the exporter wrote its own."""
     for name in modality.of(read_source(given)).files:
-        shutil.copy(given.work / name, given.out)
+        if not (given.out / name).exists():
+            shutil.copy(given.work / name, given.out)
 
 
 def read_source(given: Exporting) -> Source:

@@ -85,6 +85,12 @@ def test_the_first_mode_is_the_exact_one_and_held_to_numbers(target: TargetSpec)
     assert mode.bounds.agreement == 1.0
 
 
+@every_target
+def test_a_refused_mode_has_a_reason_and_is_no_mode(target: TargetSpec) -> None:
+    assert all(reason.strip() for reason in target.refused.values())
+    assert not target.refused.keys() & {mode.name for mode in target.modes}
+
+
 @every_mode
 def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: Mode) -> None:
     del target

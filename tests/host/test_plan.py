@@ -112,6 +112,12 @@ def test_a_mode_that_no_task_has_is_refused_before_the_model_is_known() -> None:
         planning.require_mode(samples.target(), "int2")
 
 
+def test_a_mode_that_the_target_refuses_is_answered_with_the_reason() -> None:
+    target = samples.target(refused={"int2": "it gives garbage"})
+    with pytest.raises(UsageError, match=r"some-cpu refuses 'int2': it gives garbage\n  -> its modes are: none, int8"):
+        planning.require_mode(target, "int2")
+
+
 def test_a_task_without_a_mode_named_gets_its_own_default() -> None:
     quick = msgspec.structs.replace(samples.mode("int8", "small", agreement=0.9), tasks=("fill-mask",))
     target = samples.target(modes=(quick, *samples.target().modes))
@@ -164,6 +170,11 @@ def test_a_flag_of_another_target_is_answered_with_those_it_takes() -> None:
 def test_a_value_that_a_flag_does_not_take_is_answered_with_what_it_takes() -> None:
     with pytest.raises(UsageError, match=r"--seq-len 'long' is not what it takes\n  -> lengths, such as 32,64"):
         samples.plan(spec=samples.target(options=OPTIONS), extra={"seq-len": "long"})
+
+
+@pytest.mark.parametrize(("asked", "cap"), [(0, 2048), (4096, 4096), (8, 8)])
+def test_a_targets_own_cap_holds_unless_another_is_asked_for(asked: int, cap: int) -> None:
+    assert source(spec=samples.target(max_length=2048), max_length=asked).max_length == cap
 
 
 def test_the_longest_compiled_length_caps_the_input() -> None:

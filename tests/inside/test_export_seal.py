@@ -46,6 +46,12 @@ def test_the_manifest_has_every_file_but_itself_by_path(artifact: Path, manifest
     )
 
 
+def test_a_tokenizer_that_the_exporter_wrote_is_kept(given: Exporting) -> None:
+    (given.out / "tokenizer.json").write_text("{}")
+    export.seal(given, MADE)
+    assert (given.out / "tokenizer.json").read_text() == "{}"
+
+
 def test_the_manifest_says_what_was_made_and_how(manifest: Manifest) -> None:
     assert (manifest.target, manifest.exporter, manifest.mode, manifest.entry, manifest.recipe) == (
         *("table", "table", "int8"),
