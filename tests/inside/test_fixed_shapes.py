@@ -1,19 +1,20 @@
 """Fixed shapes: the smallest that holds a sequence, padding that is masked, outputs as if there had been none."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from images.inside import collate
-from images.inside.contract import ArtifactError, IntArray, Item, Manifest, TooLongError
+from images.inside.contract import ArtifactError, IntArray, Item, Manifest, Outputs, TooLongError
 from targets.tflite import shapes
 from tests.inside.tiny import manifest
 
 KNOWN = [4, 8]
 
 
-def batch(*lengths: int, facts: Manifest) -> dict[str, IntArray]:
+def rows(*lengths: int, facts: Manifest) -> dict[str, IntArray]:
     """Rows of so many tokens, numbered from 5."""
     items = [Item(tuple(range(5, 5 + length)), (1,) * length) for length in lengths]
     return collate.batch(items, facts)
@@ -21,7 +22,7 @@ def batch(*lengths: int, facts: Manifest) -> dict[str, IntArray]:
 
 def row(length: int, facts: Manifest, beside: int = 0) -> dict[str, IntArray]:
     """One row of a batch, next to a longer one."""
-    whole = batch(length, *([beside] if beside else []), facts=facts)
+    whole = rows(length, *([beside] if beside else []), facts=facts)
     return {name: array[0] for name, array in whole.items()}
 
 
@@ -72,9 +73,9 @@ def test_what_is_beside_the_text_is_padding_and_masked(side: str) -> None:
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_token_outputs_are_those_of_the_text_whatever_the_shape(side: str) -> None:
     facts = manifest("token-classification", padding_side=side)
-    rows = [Item((5, 6, 7), (0,) * 3), Item((5, 6, 7, 8, 9), (0,) * 5)]
-    outputs = collate.predict(_Fixed(facts), rows, facts)
-    assert [output["logits"].tolist() for output in outputs] == [[[each] for each in item.ids] for item in rows]
+    items = [Item((5, 6, 7), (0,) * 3), Item((5, 6, 7, 8, 9), (0,) * 5)]
+    outputs = collate.predict(_Fixed(facts), items, facts)
+    assert [output["logits"].tolist() for output in outputs] == [[[each] for each in item.ids] for item in items]
 
 
 def test_an_output_a_text_is_left_as_it_is() -> None:
@@ -89,9 +90,9 @@ class _Fixed:
     def __init__(self, facts: Manifest) -> None:
         self._facts = facts
 
-    def predict(self, given: dict[str, IntArray]) -> dict[str, Any]:
+    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
         rows = [
-            self._row({name: array[index] for name, array in given.items()}) for index in range(len(given["input_ids"]))
+            self._row({name: array[index] for name, array in batch.items()}) for index in range(len(batch["input_ids"]))
         ]
         return {"logits": np.stack(rows)}
 
