@@ -50,9 +50,9 @@ class Yard:
         """The reference under which this run builds an image."""
         return f"{REPOSITORY}/{self.name}-{name}:latest"
 
-    def request(self, name: str, model: str, **options: Any) -> line.Request:
+    def request(self, name: str, model: str, target: str = TARGET, **options: Any) -> line.Request:
         """What to build under that name."""
-        return line.Request(target=TARGET, model=model, options=plan.Options(tag=self.tag(name), **options))
+        return line.Request(target=target, model=model, options=plan.Options(tag=self.tag(name), **options))
 
     def build(self, name: str, model: str, **options: Any) -> Built:
         """Build an image, or say again what was built."""
@@ -66,7 +66,7 @@ class Yard:
 
     def tiny(self, name: str, **options: Any) -> Built:
         """The image of one of the tiny models."""
-        return self.image("-".join([name, *options.values()]), str(self.model(name)), **options)
+        return self.image("-".join([name, *map(str, options.values())]), str(self.model(name)), **options)
 
     def model(self, name: str) -> Path:
         """The folder of a tiny model."""
