@@ -195,7 +195,7 @@ def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progr
             extra_index_url=config.extra_index_url,
             report=progress.detail,
         )
-        for name in (job.exporter, "run")
+        for name in job.target.used(job.exporter)
     }
     files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
     with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:

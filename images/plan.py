@@ -131,7 +131,7 @@ def make(
         "job/source/source.json": msgspec.json.encode(source),
         "job/export/export.json": msgspec.json.encode(export),
         **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
-        **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in (mode.exporter, "run")},
+        **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in target.used(mode.exporter)},
     }
     return Plan(
         target=target,

@@ -79,6 +79,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         refused: modes that its exporters would make and that it does not take, each with the reason.
         max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
+        reference: the exporter whose environment records the original's answers; empty for each artifact's own.
+        left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
 
     """
@@ -93,6 +95,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     refused: dict[str, str] = {}
     max_length: int = 0
     options: dict[str, Option] = {}
+    reference: str = ""
+    left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
 
@@ -122,7 +126,11 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def without(self, environment: str) -> tuple[str, ...]:
         """The packages that an environment's lock leaves out."""
-        return self.runtime.without if environment == "run" else ()
+        return self.runtime.without if environment == "run" else self.left_out.get(environment, ())
+
+    def used(self, exporter: str) -> tuple[str, ...]:
+        """The environments that a build by one exporter installs."""
+        return tuple(dict.fromkeys((self.reference or exporter, exporter, "run")))
 
     def lock_source(self, environment: str) -> Path:
         """What the lock of one environment is made from."""

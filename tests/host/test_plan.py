@@ -96,6 +96,12 @@ def test_only_the_locks_that_are_needed_come_along() -> None:
     assert locks == ["targets/some_cpu/requirements.small.txt", "targets/some_cpu/requirements.run.txt"]
 
 
+def test_the_lock_of_the_exporter_that_records_the_original_comes_along() -> None:
+    job = samples.plan(mode="int8", spec=samples.target(reference="exact"))
+    locks = [path.rpartition("/")[2] for path in job.texts if "requirements" in path]
+    assert locks == ["requirements.exact.txt", "requirements.small.txt", "requirements.run.txt"]
+
+
 def test_the_export_is_told_what_it_will_be_held_to() -> None:
     assert export(mode="int8") == ExportJob(
         target="some-cpu", exporter="small", mode="int8", bounds=Bounds(agreement=0.9)

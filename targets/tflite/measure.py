@@ -1,0 +1,36 @@
+"""What the runtime makes of the file: run in a process of its own, where nothing else takes memory."""
+
+import argparse
+import json
+import resource
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from images.inside.contract import Manifest
+from targets.tflite import run
+
+
+def main() -> None:
+    """Load the file as the image does, run every length, print what was seen as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--artifact", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True)
+    options = parser.parse_args()
+    manifest = msgspec.json.decode(options.manifest.read_bytes(), type=Manifest)
+    before = _peak()
+    runner = run.load(options.artifact, manifest, threads=1)
+    for length in runner.lengths:
+        row = np.ones((1, length), np.int64)
+        runner.predict({"input_ids": row, "attention_mask": row, "token_type_ids": 0 * row})
+    print(json.dumps({"xnnpack": runner.delegated, "memory": _peak() - before}))
+
+
+def _peak() -> int:
+    """The most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
