@@ -397,12 +397,14 @@ class Exported(NamedTuple):
         entry: the file that the runner loads.
         recipe: how it was made, in words, where the mode leaves a choice.
         measures: what was measured of the artifact, by name; the manifest repeats it, the mode's `least` holds it.
+        memory: bytes that the runtime was seen to take for it, where that is more than the entry's size.
 
     """
 
     entry: str
     recipe: str = ""
     measures: Mapping[str, float] = MappingProxyType({})
+    memory: int = 0
 
 
 class Export(Protocol):

@@ -93,16 +93,16 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         options=given.job.options,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry, source),
+        memory_bytes=_memory(given.out, made, source),
         packages=installed(),
         files=digests(given.out),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str, source: Source) -> int:
+def _memory(artifact: Path, made: Exported, source: Source) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
-    weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
+    weights = max(made.memory, sum(file.stat().st_size for file in artifact.glob(f"{made.entry}*")))
     cache = min(source.generation.context, KV_TOKENS) * source.generation.kv_bytes if source.generation else 0
     picture = decoding.MEMORY if source.image else 0
     return -(-(weights + cache + picture + HEADROOM) // MIB) * MIB

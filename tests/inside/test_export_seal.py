@@ -136,6 +136,11 @@ def test_the_memory_needed_is_the_weights_and_what_any_server_uses(given: Export
     assert needed(given, 10 * export.MIB) == 10 * export.MIB + export.HEADROOM
 
 
+def test_memory_that_the_exporter_saw_taken_counts_where_it_is_more(given: Exporting) -> None:
+    made = MADE._replace(memory=50 * export.MIB)
+    assert export.manifest_of(given, made).memory_bytes == 50 * export.MIB + export.HEADROOM
+
+
 def test_it_is_whole_mebibytes_rounded_up(given: Exporting) -> None:
     assert needed(given, 10 * export.MIB + 1) == 11 * export.MIB + export.HEADROOM
 
