@@ -124,6 +124,7 @@ def make(
         bounds=mode.bounds,
         least=mode.least,
         options=given,
+        deprecated=mode.deprecated,
     )
     texts = {
         **code,

@@ -23,6 +23,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         exporter: a lock `requirements.<exporter>.txt` and a build stage of that name.
         bounds: the gate's numbers.
         least: the smallest allowed value of what the exporter measures of its artifact, by the measure's name.
+        deprecated: that upstream gives it up, and what to take instead; empty while it does not.
 
     """
 
@@ -31,6 +32,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     exporter: str
     bounds: Bounds
     least: dict[str, float] = {}
+    deprecated: str = ""
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -194,6 +194,7 @@ class ExportJob(Struct, kw_only=True):
         bounds: what the gate holds the artifact's outputs to.
         least: the smallest allowed value of what the exporter measures, by the measure's name.
         options: the flags that the target itself added to `invoke build`, each with what was given or its default.
+        deprecated: that upstream gives this way up, and what to take instead.
 
     """
 
@@ -203,6 +204,7 @@ class ExportJob(Struct, kw_only=True):
     bounds: Bounds
     least: dict[str, float] = {}
     options: dict[str, str | bool] = {}
+    deprecated: str = ""
 
 
 class Manifest(Struct, kw_only=True):
@@ -215,6 +217,7 @@ class Manifest(Struct, kw_only=True):
         recipe: how the exporter made the mode, where it had a choice.
         measures: what the exporter measured of the artifact, by name, such as the share of operators in a delegate.
         options: the flags that the target itself added to `invoke build`.
+        deprecated: that upstream gives this way up, and what to take instead; empty while it does not.
         max_length: the most tokens of one input, special tokens included; 0 when inputs are no text.
         pad_token_id: the id that fills a batch up; its attention mask is 0.
         padding_side: `right` or `left`.
@@ -246,6 +249,7 @@ class Manifest(Struct, kw_only=True):
     recipe: str = ""
     measures: dict[str, float] = {}
     options: dict[str, str | bool] = {}
+    deprecated: str = ""
     max_length: int
     pad_token_id: int
     padding_side: str = "right"

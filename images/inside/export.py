@@ -91,6 +91,7 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         recipe=made.recipe,
         measures=dict(made.measures),
         options=given.job.options,
+        deprecated=given.job.deprecated,
         bounds=given.job.bounds,
         architecture=platform.machine(),
         memory_bytes=_memory(given.out, made, source),

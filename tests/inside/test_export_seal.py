@@ -142,6 +142,11 @@ def test_the_memory_needed_is_the_weights_and_what_any_server_uses(given: Export
     assert needed(given, 10 * export.MIB) == 10 * export.MIB + export.HEADROOM
 
 
+def test_the_manifest_repeats_that_a_way_is_deprecated(tmp_path: Path) -> None:
+    given = artifacts.exporting(tmp_path, deprecated="given up: take b")
+    assert export.manifest_of(given, MADE).deprecated == "given up: take b"
+
+
 def test_memory_that_the_exporter_saw_taken_counts_where_it_is_more(given: Exporting) -> None:
     made = MADE._replace(memory=50 * export.MIB)
     assert export.manifest_of(given, made).memory_bytes == 50 * export.MIB + export.HEADROOM
