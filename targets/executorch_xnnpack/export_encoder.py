@@ -49,7 +49,17 @@ def _load(given: Exporting, recipe: Recipe) -> tuple[Any, Sequence[Any]]:
         network, behind = sentence[0].auto_model, list(sentence)[1:]
     else:
         network, behind = original.transformer(given.model, given.source), []
-    return network.to(getattr(torch, recipe.dtype)), behind
+    network.to(getattr(torch, recipe.dtype))
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)):
+        _keep_exact(norm)
+    return network, behind
+
+
+def _keep_exact(norm: Any) -> None:
+    """Let a normalisation compute in float32: ExecuTorch's own in float16 gives no numbers for small variances."""
+    norm.register_forward_pre_hook(lambda module, given: (given[0].to(module.weight.dtype),))
+    norm.register_forward_hook(lambda _, __, made, dtype=norm.weight.dtype: made.to(dtype))
+    norm.float()
 
 
 def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest: int) -> Any:

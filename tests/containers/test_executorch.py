@@ -58,6 +58,11 @@ def client(yard: Yard, decoder: Built) -> Iterator[openai.OpenAI]:
         yield openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
 
 
+def _name(built: Built) -> str:
+    """What a client calls the model."""
+    return built.record.info.manifest.model.id
+
+
 # Encoders
 
 
@@ -68,7 +73,7 @@ def test_nothing_of_torch_is_in_the_image_and_most_operators_are_delegated(minil
 
 def test_an_encoder_embeds_over_http(yard: Yard, minilm: Built) -> None:
     with serving(yard.engine, minilm.record.reference) as served:
-        body = {"model": "any", "input": ["Hello, world", "Grüße"]}
+        body = {"model": _name(minilm), "input": ["Hello, world", "Grüße"]}
         answer = httpx.post(f"{served.url}/v1/embeddings", json=body, timeout=30, trust_env=False).json()
     assert [len(entry["embedding"]) for entry in answer["data"]] == [384, 384]
 
@@ -109,16 +114,21 @@ def test_the_artifact_is_ready_for_an_app(yard: Yard, decoder: Built, tmp_path: 
     assert read_manifest(artifact).measures["app_tokenizer"] == 1
 
 
-def test_a_decoder_streams_what_it_answers_at_once(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "any", "prompt": "The capital of France is", "temperature": 0, "max_tokens": 16}
+def test_a_decoder_streams_what_it_answers_at_once(client: openai.OpenAI, decoder: Built) -> None:
+    asked: dict[str, Any] = {
+        "model": _name(decoder),
+        "prompt": "The capital of France is",
+        "temperature": 0,
+        "max_tokens": 16,
+    }
     whole = client.completions.create(**asked).choices[0].text
     assert whole
     assert "".join(chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True)) == whole
 
 
-def test_requests_beyond_the_queue_are_turned_away(client: openai.OpenAI) -> None:
+def test_requests_beyond_the_queue_are_turned_away(client: openai.OpenAI, decoder: Built) -> None:
     def ask(number: int) -> str:
-        asked: dict[str, Any] = {"model": "any", "max_tokens": 200, "extra_body": {"ignore_eos": True}}
+        asked: dict[str, Any] = {"model": _name(decoder), "max_tokens": 200, "extra_body": {"ignore_eos": True}}
         try:
             return str(client.completions.create(prompt=f"Once {number}", **asked).choices[0].finish_reason)
         except openai.RateLimitError:
@@ -150,9 +160,9 @@ def _with_refused(target: TargetSpec, name: str) -> TargetSpec:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["none", "8da8w"])
 def test_the_whole_decoder_knows_the_capital_of_france(mode: str, yard: Yard) -> None:
-    built = yard.image(f"et-smollm2-{mode}", SMOLLM2, target=TARGET, mode=mode).record.reference
-    with serving(yard.engine, built) as served:
+    built = yard.image(f"et-smollm2-{mode}", SMOLLM2, target=TARGET, mode=mode)
+    with serving(yard.engine, built.record.reference) as served:
         whole = openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
         question: Any = [{"role": "user", "content": "What is the capital of France?"}]
-        answer = whole.chat.completions.create(model="any", messages=question, temperature=0, max_tokens=24)
+        answer = whole.chat.completions.create(model=_name(built), messages=question, temperature=0, max_tokens=24)
     assert "Paris" in (answer.choices[0].message.content or "")

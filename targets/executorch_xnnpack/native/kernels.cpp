@@ -78,15 +78,36 @@ FOR_THIS_MACHINE void scores_of(const Head& head, int64_t token, int64_t seen, f
   }
 }
 
-void softmax(float* scores, int64_t count) {
+// e to the power of x <= 0, to the last digit or two: the library's takes a fifth of a prompt's time. What is no number
+// stays none.
+inline float power(float x) {
+  constexpr float kLowest = -87.0f, kRound = 12582912.0f; // adding it leaves no digits behind the point
+  x = std::max(x, kLowest);
+  const float whole = (x * 1.44269504f + kRound) - kRound;
+  const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; // ln 2 in two parts
+  float sum = 1.9875691500e-4f;
+  for (float factor : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
+    sum = sum * rest + factor;
+  }
+  sum = sum * rest * rest + rest + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(whole) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return sum * scale;
+}
+
+FOR_THIS_MACHINE void softmax(float* scores, int64_t count) {
   const float largest = *std::max_element(scores, scores + count);
-  float sum = 0;
   for (int64_t i = 0; i < count; ++i) {
-    scores[i] = std::exp(scores[i] - largest);
+    scores[i] = power(scores[i] - largest);
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
     sum += scores[i];
   }
+  const float factor = static_cast<float>(1 / sum);
   for (int64_t i = 0; i < count; ++i) {
-    scores[i] /= sum;
+    scores[i] *= factor;
   }
 }
 
