@@ -114,6 +114,7 @@ def make(
         pooling=options.pooling,
         max_length=longest(target, given, options.max_length),
         suite="suite.jsonl" if options.suite else "",
+        dtype=target.dtype,
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -78,6 +78,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         modes: the first that has a task is that task's default.
         options: flags of `invoke build` that this target adds, by name.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
+        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
+        dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
 
@@ -91,6 +93,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     options: dict[str, Option] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
+    gpu: bool = False
+    dtype: Literal["float32", "auto"] = "float32"
 
     @property
     def module(self) -> str:

@@ -32,8 +32,6 @@ from images.inside.contract import (
 )
 
 MIB = 2**20
-HEADROOM = 192 * MIB
-"""Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
 KV_TOKENS = 4096
 """Tokens of sequences under way that a model that generates must have room for; its context, if that is shorter."""
 
@@ -92,18 +90,19 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         options=given.job.options,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry, source.generation),
+        memory_bytes=_memory(given.out, made, source.generation),
         packages=installed(),
-        files=digests(given.out),
+        files=sorted([*digests(given.out), *made.elsewhere], key=lambda file: file.path),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> int:
+def _memory(artifact: Path, made: Exported, generation: GenerationFacts | None) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
-    weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
+    loaded = [*artifact.glob(f"{made.entry}*"), *artifact.glob(f"{made.entry}/*")]
+    weights = sum(file.stat().st_size for file in loaded if file.is_file()) + sum(file.size for file in made.elsewhere)
     cache = min(generation.context, KV_TOKENS) * generation.kv_bytes if generation else 0
-    return -(-(weights + cache + HEADROOM) // MIB) * MIB
+    return -(-(weights + cache + made.overhead) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:
@@ -111,7 +110,7 @@ def seal(given: Exporting, made: Exported) -> None:
     shutil.copy(given.work / "tokenizer.json", given.out)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
-    for path in given.out.rglob("*"):
+    for path in (path for path in given.out.rglob("*") if not path.is_symlink()):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from images.inside import compare, gate, loaded, server, threads
@@ -26,9 +27,11 @@ from images.inside.contract import (
     OutputsDifferError,
     read_manifest,
 )
+from images.inside.engine import proof as of_engines
+from images.inside.engine.contract import Wish
 from images.inside.export import digests
 from images.inside.generation import proof
-from images.inside.loaded import Loaded, LoadedGenerator
+from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
 from images.inside.report import Check, Latency, Report
 from images.inside.settings import Settings
@@ -80,18 +83,19 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator, reference: Reference) -> str:
+def check_answers(model: LoadedGenerator | LoadedEngine, reference: Reference) -> str:
     """What a model that generates answers through the served API. Raises `OutputsDifferError`."""
-    own = proof.answers(model, reference)  # the server is the generator's only user
+    # The server is the generator's only user, so it is asked before.
+    own = (of_engines if isinstance(model, LoadedEngine) else proof).answers(model, reference)
     with server.running(model.manifest, SETTINGS, lambda: model) as url:
         return proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
 
 
-def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | LoadedGenerator:
+def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
     """What `serve` does before it says ready: files, hardware, reference. Raises as the checks do."""
     check_files(artifact, manifest)
     check_hardware(manifest)
-    model = loaded.load(artifact, settings.threads or threads.cpu_threads(), settings.slots)
+    model = loaded.load(artifact, wish(settings))
     misses = compare.misses(gate.measure(model, compare.load(artifact / REFERENCE)), manifest.bounds)
     if misses and settings.accept_differences:
         log(
@@ -104,9 +108,19 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | 
     return model
 
 
-def run(artifact: Path) -> Report:
-    """The whole smoke test."""
-    return _Smoke(artifact).run()
+def wish(settings: Settings) -> Wish:
+    """What the settings ask of the runtime."""
+    return Wish(
+        threads=settings.threads or threads.cpu_threads(),
+        slots=settings.slots,
+        kv_tokens=settings.max_kv_tokens,
+        device=settings.device,
+    )
+
+
+def run(artifact: Path, device: str = "") -> Report:
+    """The whole smoke test, on a device or on what the image is made for."""
+    return _Smoke(artifact, device).run()
 
 
 @dataclass
@@ -114,6 +128,7 @@ class _Smoke:
     """Collects what the steps find; each step needs the one before."""
 
     artifact: Path
+    device: str = ""
     checks: list[Check] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
@@ -127,6 +142,9 @@ class _Smoke:
             self._step("http", lambda: self._http(model, reference))
         except tuple(EXITS) as error:
             return self._report(EXITS[type(error)])
+        finally:
+            if isinstance(model := self.found.get("load"), LoadedEngine):
+                model.process.end()
         return self._report(Exit.PASS)
 
     def _step(self, name: str, action: Callable[[], tuple[Any, str]]) -> Any:
@@ -140,19 +158,19 @@ class _Smoke:
         self.found[name] = value
         return value
 
-    def _load(self) -> tuple[Loaded | LoadedGenerator, str]:
-        model = loaded.load(self.artifact, threads.cpu_threads(), SETTINGS.slots)
-        self.found["runtime"] = model.runner.describe()
+    def _load(self) -> tuple[Model, str]:
+        model = loaded.load(self.artifact, wish(msgspec.structs.replace(SETTINGS, device=self.device)))
+        self.found["runtime"] = describe(model)
         return model, " ".join(f"{key}={value}" for key, value in self.found["runtime"].items())
 
-    def _reference(self, model: Loaded | LoadedGenerator) -> tuple[Reference, str]:
+    def _reference(self, model: Model) -> tuple[Reference, str]:
         reference = compare.load(self.artifact / REFERENCE)
         self.found["figures"] = gate.measure(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
 
-    def _http(self, model: Loaded | LoadedGenerator, reference: Reference) -> tuple[None, str]:
-        if isinstance(model, LoadedGenerator):
+    def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
+        if not isinstance(model, Loaded):
             return None, check_answers(model, reference)
         with server.running(model.manifest, SETTINGS, lambda: model) as url:
             self.found["http_figures"] = check_http(model, reference, url)
