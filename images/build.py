@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,7 +111,8 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             progress.step("measuring the image")
             sizes = record.measure(machine, image, job.target)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
-            verdict = verify.run(machine, image)
+            with _weights(prepared, config) as weights:
+                verdict = verify.run(machine, image, gpu=job.target.gpu, weights=weights)
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
@@ -188,6 +190,19 @@ def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progr
         yield image
     finally:
         machine.remove(image)
+
+
+@contextmanager
+def _weights(prepared: Prepared, config: Config) -> Iterator[Path | None]:
+    """The model's own files as a folder to mount, where the image does not have them. A cache's links lead outside."""
+    if not prepared.job.mounts_model:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=config.cache, prefix="weights-") as folder:
+        Path(folder).chmod(0o755)
+        for file in prepared.model.files:
+            context.link((prepared.model.folder / file.path).resolve(), Path(folder, file.path))
+        yield Path(folder)
 
 
 def _build(machine: engine.Engine, folder: Path, job: plan.Plan, config: Config, progress: Progress) -> str:

@@ -40,6 +40,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         summary: one line for `invoke build --help`.
         default: what it is when left out; `false` makes it a switch without a value.
         pattern: regular expression of the values that it takes.
+        mounts_model: the value by which the model's weights stay outside of the image, to be mounted when it runs.
         caps_length: whether the largest number in its value caps the tokens of an input, as `--max-length` does.
 
     """
@@ -47,6 +48,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     summary: str
     default: str | bool = ""
     pattern: str = ".+"
+    mounts_model: str = ""
     caps_length: bool = False
 
 

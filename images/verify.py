@@ -1,5 +1,7 @@
 """The smoke test in the finished image, as hardened as a cluster would run it: its report, or the error it means."""
 
+from pathlib import Path
+
 import msgspec
 
 from images.engine import HARDENED, Engine
@@ -7,12 +9,25 @@ from images.errors import EngineError, GateError, ImageError, MachineError
 from images.inside.contract import Exit
 from images.inside.report import Report
 
+ON_CPU = ("--env=MODELYARD_DEVICE=cpu",)
+WEIGHTS = "/weights"
+"""Where an image without its model's weights looks for them."""
 ISOLATED = ("--network=none", *HARDENED)
 
 
-def run(engine: Engine, image: str) -> Report:
-    """Run the image's own smoke test without network. Raises `EngineError` when it does not end with a report."""
-    done = engine.run(image, "smoke-test", "--json", flags=ISOLATED, timeout=1800)
+def run(engine: Engine, image: str, *, gpu: bool = False, weights: Path | None = None) -> Report:
+    """Run the image's own smoke test without network. Raises `EngineError` when it does not end with a report.
+
+    Args:
+        engine: what runs it.
+        image: by name or id.
+        gpu: whether it wants a GPU; where there is none it is proved on the CPU, and its report says so.
+        weights: folder with the model's files, for an image without them.
+
+    """
+    device = (engine.gpu_flags() or ON_CPU) if gpu else ()
+    mount = (f"--volume={weights}:{WEIGHTS}:ro",) if weights else ()
+    done = engine.run(image, "smoke-test", "--json", flags=(*ISOLATED, *device, *mount), timeout=1800)
     try:
         return msgspec.json.decode(done.stdout, type=Report)
     except msgspec.DecodeError as error:

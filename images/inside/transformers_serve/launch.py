@@ -17,8 +17,6 @@ PAGE = 256
 """Tokens of a page of the cache, transformers' own number."""
 BATCH_TOKENS = 512
 """Tokens of one step: a long prompt holds up the answers under way for no longer than so many take."""
-SHARE = 0.8
-"""Of the memory beyond weights and program, for the cache: the rest is the steps' own."""
 MIB = 1 << 20
 ENVIRONMENT: Mapping[str, str] = {
     "HF_HUB_OFFLINE": "1",
@@ -26,7 +24,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    # What would be cached on disk is not needed, and the root file system is read-only.
+    # torch asks for a folder that it can write to, and the root file system is read-only: every engine mounts this one.
+    "TMPDIR": "/dev/shm",  # noqa: S108
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
     "TORCHDYNAMO_DISABLE": "1",
@@ -40,11 +39,13 @@ class Memory(NamedTuple):
     Attributes:
         bytes: that are free for them.
         where: in words.
+        share: of what weights and program leave of it, for the cache.
 
     """
 
     bytes: int
     where: str
+    share: float
 
 
 def launch(artifact: Path, manifest: Manifest, wish: Wish, device: str, memory: Memory) -> Launch:
@@ -85,10 +86,10 @@ def cache_pages(manifest: Manifest, facts: GenerationFacts, wish: Wish, memory: 
     """Pages of the cache: as many as every slot may fill, or as fit. Raises `CannotRunError` with the numbers."""
     page = PAGE * facts.kv_bytes * (2 if manifest.dtype == "float32" else 1) // 2
     weights = sum(file.size for file in manifest.files if file.path.startswith(f"{FOLDER}/"))
-    room = int((memory.bytes - weights - OVERHEAD) * SHARE)
+    room = int((memory.bytes - weights - OVERHEAD) * memory.share)
     one = -(-min(manifest.max_length, PAGE) // PAGE) + 1
     if room < one * page:
-        needed = weights + OVERHEAD + int(one * page / SHARE)
+        needed = weights + OVERHEAD + int(one * page / memory.share)
         raise CannotRunError(
             f"{needed / MIB:.0f} MiB of {memory.where} are needed for the weights and one sequence; "
             f"{memory.bytes / MIB:.0f} MiB are free"
