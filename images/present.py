@@ -8,6 +8,7 @@ from images.build import Built
 from images.engine import Engine
 from images.inside import compare
 from images.inside.contract import Bounds
+from images.inside.generation.proof import SUITE
 from images.plan import Plan
 from images.record import MIB, Record
 from images.spec import TargetSpec
@@ -97,11 +98,17 @@ def _facts(result: Built) -> Iterator[str]:
         f"  size      {sizes.total / MIB:.1f} MiB: {sizes.without_artifact / MIB:.1f} MiB "
         f"and the artifact's {sizes.artifact / MIB:.1f} MiB"
     )
-    yield f"  gate      {len(record.verdict.figures)} inputs against the original: {gate(record)}"
+    inputs = sum(figures.case != SUITE for figures in record.verdict.figures)
+    yield f"  gate      {inputs} inputs against the original: {gate(record)}"
     if record.override:
         yield f"  OVERRIDE  the gate FAILED and was accepted: {record.override.reason}"
     if latency := record.verdict.latency:
         yield f"  latency   p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms (first input, HTTP)"
+    if tokens := record.verdict.token_latency:
+        yield (
+            f"  latency   first token p50 {tokens.first_p50_ms:.1f} ms, p95 {tokens.first_p95_ms:.1f} ms; "
+            f"next p50 {tokens.next_p50_ms:.1f} ms, p95 {tokens.next_p95_ms:.1f} ms (first input, HTTP)"
+        )
     yield f"  record    {result.file}"
 
 

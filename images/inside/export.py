@@ -71,7 +71,7 @@ def _export(given: Exporting) -> Exported:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         original.refuse(
             f"{given.job.exporter} cannot export {given.source.model.id} for {given.source.task}: {first}",
-            "its architecture or task may be unknown to this exporter; try another target or --task",
+            "its architecture or task may be unknown to this exporter: try another --quantize mode, --task or target",
         )
 
 

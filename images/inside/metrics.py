@@ -106,6 +106,10 @@ class GeneratingMetrics:
         self._items, self._seconds = _batches(registry, "Sequences of a step")
         self._prompt = Counter("modelyard_prompt_tokens", "Prompt tokens that were read", registry=registry)
         self._generated = Counter("modelyard_generated_tokens", "Tokens that were generated", registry=registry)
+        self._reading = Counter("modelyard_prompt_seconds", "Time in which prompts were read", registry=registry)
+        self._decoding = Counter(
+            "modelyard_decode_seconds", "Time in which answers went on, all of a batch at once", registry=registry
+        )
         self._first = Histogram(
             "modelyard_time_to_first_token_seconds",
             "From a request's arrival to its first token",
@@ -138,6 +142,7 @@ class GeneratingMetrics:
         self._seconds.observe(step.seconds)
         self._prompt.inc(step.tokens_in)
         self._generated.inc(step.tokens_out)
+        (self._reading if step.tokens_in else self._decoding).inc(step.seconds)
         for seconds in step.first_seconds:
             self._first.observe(seconds)
         for seconds in step.token_seconds:

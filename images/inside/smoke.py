@@ -1,5 +1,6 @@
 """The smoke test: files, hardware, reference, HTTP, latency, in this order; the first failure decides the exit code."""
 
+import http.client
 import json
 import logging
 import platform
@@ -7,9 +8,11 @@ import statistics
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -30,15 +33,17 @@ from images.inside.contract import (
 from images.inside.engine import proof as of_engines
 from images.inside.engine.contract import Wish
 from images.inside.export import digests
-from images.inside.generation import proof
+from images.inside.generation import bench, proof
 from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
-from images.inside.report import Check, Latency, Report
+from images.inside.report import Check, Latency, Report, TokenLatency
 from images.inside.settings import Settings
 
 MIB = 2**20
 REPEATS = 40
 """Requests behind a latency figure: few enough for a smoke test, enough for a 95th percentile."""
+ANSWERS, ANSWER = 10, 16
+"""Answers behind the latency of a model that generates, and the tokens of each."""
 SETTINGS = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
 """The tested server's: a suite of one's own may be large."""
 EXITS: Mapping[type[Exception], Exit] = {
@@ -83,12 +88,15 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator | LoadedEngine, reference: Reference) -> str:
-    """What a model that generates answers through the served API. Raises `OutputsDifferError`."""
+def check_answers(model: LoadedGenerator | LoadedEngine, reference: Reference) -> tuple[TokenLatency, str]:
+    """What a model that generates answers through the served API, and when. Raises `OutputsDifferError`."""
     # The server is the generator's only user, so it is asked before.
     own = (of_engines if isinstance(model, LoadedEngine) else proof).answers(model, reference)
     with server.running(model.manifest, SETTINGS, lambda: model) as url:
-        return proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
+        said = proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
+        latency = measure_tokens(model, proof.prompt(reference), url)
+    first, after = f"first token p50 {latency.first_p50_ms:.1f} ms", f"next {latency.next_p50_ms:.1f} ms"
+    return latency, f"{said}; {first}, {after}"
 
 
 def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
@@ -96,7 +104,7 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
     check_files(artifact, manifest)
     check_hardware(manifest)
     model = loaded.load(artifact, wish(settings))
-    misses = compare.misses(gate.measure(model, compare.load(artifact / REFERENCE)), manifest.bounds)
+    misses = compare.misses(_measured(model, compare.load(artifact / REFERENCE)), manifest.bounds)
     if misses and settings.accept_differences:
         log(
             logging.WARNING,
@@ -106,6 +114,16 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
         return model
     _raise(misses)
     return model
+
+
+def _measured(model: Model, reference: Reference) -> list[Figures]:
+    """The gate's figures. A runtime that fails on an input says nothing of what the original says."""
+    try:
+        return gate.measure(model, reference)
+    except tuple(EXITS):
+        raise
+    except Exception as error:  # runtimes' errors share no base class
+        raise OutputsDifferError(f"the runtime fails on the suite: {str(error) or type(error).__name__}") from error
 
 
 def wish(settings: Settings) -> Wish:
@@ -165,13 +183,14 @@ class _Smoke:
 
     def _reference(self, model: Model) -> tuple[Reference, str]:
         reference = compare.load(self.artifact / REFERENCE)
-        self.found["figures"] = gate.measure(model, reference)
+        self.found["figures"] = _measured(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
 
     def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
         if not isinstance(model, Loaded):
-            return None, check_answers(model, reference)
+            self.found["token_latency"], said = check_answers(model, reference)
+            return None, said
         with server.running(model.manifest, SETTINGS, lambda: model) as url:
             self.found["http_figures"] = check_http(model, reference, url)
             self._held(self.found["http_figures"], model.manifest)
@@ -191,7 +210,7 @@ class _Smoke:
         )
         results = {
             name: self.found[name]
-            for name in ("figures", "http_figures", "misses", "latency", "runtime")
+            for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime")
             if name in self.found
         }
         return Report(exit=code, model=manifest.model.id if manifest else "", checks=self.checks, **about, **results)
@@ -205,6 +224,20 @@ def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Late
     runner = _milliseconds(lambda: model.ask(payload))
     http = _milliseconds(lambda: _post(f"{url}/predict", payload))
     return Latency(runner_p50_ms=runner[0], runner_p95_ms=runner[1], http_p50_ms=http[0], http_p95_ms=http[1])
+
+
+def measure_tokens(model: LoadedGenerator | LoadedEngine, prompt: Sequence[int], url: str) -> TokenLatency:
+    """Wall time of streamed answers to one prompt, one after the other, over HTTP on loopback."""
+    body = bench.body(model.manifest.model.id, prompt, ANSWER)
+    with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection:
+        answers = [bench.ask(connection, body) for _ in range(ANSWERS)]
+    first, gaps = [answer.first for answer in answers], [gap for answer in answers for gap in answer.gaps]
+    return TokenLatency(
+        first_p50_ms=statistics.median(first) * 1000,
+        first_p95_ms=bench.p95(first) * 1000,
+        next_p50_ms=statistics.median(gaps) * 1000,
+        next_p95_ms=bench.p95(gaps) * 1000,
+    )
 
 
 def _milliseconds(action: Callable[[], object]) -> tuple[float, float]:

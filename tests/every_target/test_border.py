@@ -24,6 +24,7 @@ DOORS = {
     "images/pip.py": "pip",
     "images/setup.py": "apt-get",
     "images/inside/bench.py": "the server that it measures",
+    "images/inside/engine/process.py": "the engine that answers behind the server",
 }
 """Modules that start programs, and which. A target's own may start its exporter and its runtime."""
 

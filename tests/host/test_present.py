@@ -10,8 +10,9 @@ from images import present
 from images.build import Built
 from images.engine import Engine
 from images.inside import tasks
+from images.inside.compare import Figures
 from images.inside.contract import Bounds, Embedding
-from images.inside.report import Report
+from images.inside.report import Report, TokenLatency
 from images.record import Override
 from tests.host import samples
 
@@ -66,6 +67,17 @@ def test_an_accepted_failure_cannot_be_overlooked() -> None:
 def test_without_latency_there_is_no_line_of_it() -> None:
     verdict: Report = samples.failed(latency=None)
     assert "latency" not in built(verdict=verdict)
+
+
+def test_a_model_that_generates_has_the_latency_of_its_tokens() -> None:
+    tokens = TokenLatency(first_p50_ms=80, first_p95_ms=90, next_p50_ms=8, next_p95_ms=9.5)
+    text = built(verdict=samples.report(latency=None, token_latency=tokens))
+    assert "latency   first token p50 80.0 ms, p95 90.0 ms; next p50 8.0 ms, p95 9.5 ms (first input, HTTP)" in text
+
+
+def test_the_figures_over_all_inputs_are_no_input() -> None:
+    figures = [Figures(case="short", greedy=1.0), Figures(case="all inputs", agreement=1.0)]
+    assert "gate      1 inputs against the original" in built(verdict=samples.report(figures=figures))
 
 
 def test_a_model_without_a_revision_is_told_by_its_digest() -> None:

@@ -113,6 +113,11 @@ def check_http(model: Generates, reference: Reference, own: Mapping[str, Sequenc
     return f"{len(reference.cases)} answers are those in process"
 
 
+def prompt(reference: Reference) -> list[int]:
+    """The first input's tokens."""
+    return kept(reference.cases[0], reference)[0]
+
+
 def _advance(
     generator: Generator, given: Sequence[Led], running: dict[int, int], scores: Sequence[list[FloatArray]]
 ) -> None:
