@@ -50,9 +50,9 @@ class Yard:
         """The reference under which this run builds an image."""
         return f"{REPOSITORY}/{self.name}-{name}:latest"
 
-    def request(self, name: str, model: str, **options: Any) -> line.Request:
+    def request(self, name: str, model: str, target: str = TARGET, **options: Any) -> line.Request:
         """What to build under that name."""
-        return line.Request(target=TARGET, model=model, options=plan.Options(tag=self.tag(name), **options))
+        return line.Request(target=target, model=model, options=plan.Options(tag=self.tag(name), **options))
 
     def build(self, name: str, model: str, **options: Any) -> Built:
         """Build an image, or say again what was built."""
