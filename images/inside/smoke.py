@@ -58,10 +58,15 @@ def check_files(artifact: Path, manifest: Manifest) -> str:
     stated = {file.path: file for file in manifest.files}
     found = {file.path: file for file in digests(artifact)}
     if missing := sorted(stated.keys() - found.keys()):
-        raise ArtifactError(f"missing: {', '.join(missing)}")
+        raise ArtifactError(f"missing: {', '.join(_named(artifact / path, path) for path in missing)}")
     if changed := sorted(path for path, file in found.items() if stated.get(path) != file):
         raise ArtifactError(f"not as the manifest's digests say: {', '.join(changed)}")
     return f"{len(found)} files, {sum(file.size for file in found.values()) / MIB:.1f} MiB"
+
+
+def _named(file: Path, path: str) -> str:
+    """A missing file by its path, and by where it was to be mounted."""
+    return f"{path} (to be mounted as {file.readlink()})" if file.is_symlink() else path
 
 
 def check_hardware(manifest: Manifest) -> str:
