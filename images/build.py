@@ -109,7 +109,8 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             machine.load_base(each.tar, each.reference)
         with _candidate(machine, prepared, config, progress) as image:
             progress.step("measuring the image")
-            sizes = record.measure(machine, image, job.target)
+            unpacked = wheels.unpacked(job.target.lock("run"), config.cache)
+            sizes = record.measure(machine, image, job.target, unpacked)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             with _weights(prepared, config) as weights:
                 verdict = verify.run(machine, image, device=verify.device(machine, gpu=job.target.gpu), weights=weights)

@@ -4,6 +4,7 @@ They are kept in a cache whose folder names are those hashes.
 """
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,17 @@ def collect(
 def cached(wheel: LockedWheel, cache: Path) -> Path | None:
     """The wheel's file in the cache. Its hash is not looked at here."""
     return next((file for digest in sorted(wheel.hashes) for file in (cache / "wheels" / digest).glob("*.whl")), None)
+
+
+def unpacked(lock: Path, cache: Path) -> int:
+    """Bytes of the files in all wheels of a lock, as far as the cache has them: what a plain installation writes."""
+    found = [file for wheel in locks.parse(lock) if (file := cached(wheel, cache))]
+    return sum(_unpacked(file) for file in found)
+
+
+def _unpacked(wheel: Path) -> int:
+    with zipfile.ZipFile(wheel) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def _verified(wheel: LockedWheel, cache: Path, lock: Path) -> Path:

@@ -159,9 +159,9 @@ class Generating:
         self._keeper = Keeper(self._service, relay, model.process, self._service.failed)
         self._metrics.watch(relay, launch.slots, launch.kv_tokens)
 
-    def _look(self) -> None:
+    def _look(self, hangs: bool) -> None:
         if self._keeper:
-            self._keeper.look()
+            self._keeper.look(hangs)
 
     async def end(self) -> None:
         """Stop the worker. On the event loop, where answers live; those that were cut off are told first."""

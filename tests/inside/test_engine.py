@@ -238,6 +238,21 @@ def test_while_there_is_no_engine_the_server_says_that_it_is_not_ready(tmp_path:
         assert until(lambda: HTTP.get(f"{serving.url}/health").status_code == httpx.codes.OK)
 
 
+def test_an_engine_that_hangs_is_replaced(tmp_path: Path) -> None:
+    with engines.served(tmp_path, stall_seconds=1) as serving, ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: complete(serving, "?").status_code, range(3)))
+        assert set(found) <= {504, 503}
+        assert until(lambda: not serving.model.process.alive)
+        assert until(lambda: complete(serving, "hello").status_code == httpx.codes.OK)
+
+
+def test_one_stalled_answer_is_no_reason_to_end_those_of_others(tmp_path: Path) -> None:
+    with engines.served(tmp_path, stall_seconds=1) as serving:
+        assert complete(serving, "?").status_code == 504
+        assert complete(serving, "hello").status_code == httpx.codes.OK
+        assert serving.model.process.alive
+
+
 def test_an_engine_that_is_unwell_is_replaced(tmp_path: Path) -> None:
     with engines.served(tmp_path) as serving:
         assert complete(serving, "#").status_code == httpx.codes.SERVICE_UNAVAILABLE

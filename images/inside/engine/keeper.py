@@ -36,21 +36,21 @@ class Keeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch(process)
 
-    def look(self) -> None:
-        """Ask the engine how it is, since it failed or stalled; one that is unwell is ended, and so replaced."""
+    def look(self, hangs: bool) -> None:
+        """See to an engine that failed or stalled: one that hangs, or says that it is unwell, is replaced."""
         if not self._looking and not self._ended:
             self._looking = True
-            self._run(self._look())
+            self._run(self._look(hangs))
 
     async def end(self) -> None:
         """End the engine with all that it started."""
         self._ended = True
         await asyncio.to_thread(self._process.end)
 
-    async def _look(self) -> None:
+    async def _look(self, hangs: bool) -> None:
         process = self._process
         try:
-            if not await asyncio.to_thread(process.healthy):
+            if hangs or not await asyncio.to_thread(process.healthy):
                 log(logging.ERROR, "the engine is unwell and will be replaced")
                 process.kill()
         finally:

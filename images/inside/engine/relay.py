@@ -25,6 +25,8 @@ from images.inside.web import ApiError
 
 _RECENT = 0.2
 """The newest answer's share of the running average of how long one takes."""
+HANGS = 3
+"""Answers in a row that stalled, without a token of any other between: one may have had a long prompt."""
 _USUAL = Sampling()
 _OURS = frozenset({"choice", "top_logprobs"})
 """Fields of `Sampling` that say nothing by themselves."""
@@ -56,7 +58,7 @@ class Relay:
         vocabulary: how many token ids there are.
         patience: how long anything may take.
         observe: told of each token.
-        ailing: called when the engine failed or stalled: it may have died.
+        ailing: called when the engine failed or stalled, with whether it has been silent so often that it must hang.
 
     Attributes:
         context: the most tokens of prompt and answer together.
@@ -73,7 +75,7 @@ class Relay:
         vocabulary: int,
         patience: Patience,
         observe: Callable[[Step], None] = lambda _: None,
-        ailing: Callable[[], None] = lambda: None,
+        ailing: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.context = launch.context
         self._launch, self._detokenizer, self._patience = launch, detokenizer, patience
@@ -83,7 +85,7 @@ class Relay:
         self._open: dict[Sequence, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[Sequence, asyncio.Future[None]]] = deque()
         self._running: set[Sequence] = set()
-        self._answer_seconds = 0.0
+        self._answer_seconds, self._silences = 0.0, 0
 
     @property
     def load(self) -> Load:
@@ -138,7 +140,7 @@ class Relay:
     async def resume(self, port: int) -> None:
         """Ask another engine of the same kind from now on."""
         await self._client.close()
-        self._client = Client(self._launch, port, self._patience.stall)
+        self._client, self._silences = Client(self._launch, port, self._patience.stall), 0
 
     async def _cancel_all(self) -> None:
         tasks = list(self._open.values())
@@ -159,10 +161,11 @@ class Relay:
             stalled = bool(str(error))  # the client's own error says what it waited for
             sequence.answer.fail(_too_late(sequence, stalled=stalled))
             if stalled:
-                self._ailing()
+                self._silences += 1
+                self._ailing(self._silences >= HANGS)
         except EngineError as error:
             sequence.answer.fail(_failed(error))
-            self._ailing()
+            self._ailing(False)
         except Exception as error:  # noqa: BLE001  # whatever it was, it belongs to this request
             sequence.answer.fail(error)
 
@@ -236,7 +239,7 @@ class Relay:
         return False
 
     def _note(self, sequence: Sequence) -> None:
-        now = time.perf_counter()
+        now, self._silences = time.perf_counter(), 0
         seconds, sequence.latest = now - sequence.latest, now
         first = sequence.generated == 1
         self._observe(
