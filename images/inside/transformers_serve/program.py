@@ -46,6 +46,8 @@ def main() -> None:
     utils.CBGenerateManager = batching(utils.CBGenerateManager, options)
     if options.device == "cpu":
         skip_idle_sampling()
+    else:
+        leave_out_cudnn()
     serve.Serve(
         force_model=options.model,
         continuous_batching=True,
@@ -83,6 +85,14 @@ def batching(usual: Any, options: Options) -> Any:
             return super().generate_streaming(model, processor, inputs, gen_config, **more)
 
     return PerRequest
+
+
+def leave_out_cudnn() -> None:
+    """Attention and convolutions by torch's own kernels: cuDNN's are a sixth of the image, and text needs none."""
+    import torch
+
+    torch.backends.cudnn.enabled = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def skip_idle_sampling() -> None:
