@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,8 +204,18 @@ def _weights(prepared: Prepared, config: Config) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(dir=config.cache, prefix="weights-") as folder:
         Path(folder).chmod(0o755)
         for file in prepared.model.files:
-            context.link((prepared.model.folder / file.path).resolve(), Path(folder, file.path))
+            _show_to_all((prepared.model.folder / file.path).resolve(), Path(folder, file.path))
         yield Path(folder)
+
+
+def _show_to_all(source: Path, path: Path) -> None:
+    """Another name of a file, or a copy of one that not all may read: the container has a user of its own."""
+    if source.stat().st_mode & stat.S_IROTH:
+        context.link(source, path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
+    path.chmod(0o644)
 
 
 def _build(machine: engine.Engine, folder: Path, job: plan.Plan, config: Config, progress: Progress) -> str:

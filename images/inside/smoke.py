@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import os
 import platform
 import statistics
 import time
@@ -54,9 +55,15 @@ EXITS: Mapping[type[Exception], Exit] = {
 
 
 def check_files(artifact: Path, manifest: Manifest) -> str:
-    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ."""
+    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ.
+
+    Raises `CannotRunError` for a file that this user may not read: one that is mounted has the host's permissions.
+    """
     stated = {file.path: file for file in manifest.files}
-    found = {file.path: file for file in digests(artifact)}
+    try:
+        found = {file.path: file for file in digests(artifact)}
+    except PermissionError as error:
+        raise CannotRunError(f"user {os.getuid()} may not read {error.filename}: make it readable to all") from error
     if missing := sorted(stated.keys() - found.keys()):
         raise ArtifactError(f"missing: {', '.join(_named(artifact / path, path) for path in missing)}")
     if changed := sorted(path for path, file in found.items() if stated.get(path) != file):

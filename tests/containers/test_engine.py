@@ -1,9 +1,11 @@
 """SmolLM2 in `transformers serve` behind the face: proved, asked on every route, given bad input, killed."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -206,3 +208,47 @@ def test_the_cuda_image_is_a_quarter_smaller_than_what_is_locked_and_proves_itse
     if not yard.engine.gpu_flags():
         assert without.returncode == Exit.CANNOT_RUN
         assert "there is no NVIDIA driver here" in without.stdout
+
+
+@pytest.fixture(scope="module")
+def mounted(yard: Yard) -> Built:
+    """An image without its model's weights."""
+    extra = {"weights": "mounted"}
+    return yard.image("mounted", str(yard.model("tiny-stories")), target="cpu-server", extra=extra)
+
+
+def proved(yard: Yard, image: Built, *flags: str) -> tuple[int, str]:
+    """Exit code and report of the smoke test."""
+    done = yard.engine.run(image.record.reference, "smoke-test", flags=(*verify.ISOLATED, *flags))
+    return done.returncode, done.stdout
+
+
+def test_mounted_weights_are_no_part_of_the_image_and_pass(yard: Yard, mounted: Built) -> None:
+    with yard.engine.files(mounted.record.reference) as files:
+        found = [member.islnk() or member.issym() for member in files if member.name.endswith(".safetensors")]
+    assert found == [True]
+    assert mounted.record.verdict.passed
+
+
+def test_weights_that_the_containers_user_may_not_read_are_named(yard: Yard, mounted: Built, tmp_path: Path) -> None:
+    copied = tmp_path / "model.safetensors"
+    shutil.copy(yard.model("tiny-stories") / copied.name, copied)
+    copied.chmod(0o600)
+    tmp_path.chmod(0o755)
+    code, said = proved(yard, mounted, f"--volume={tmp_path}:/weights:ro")
+    assert (code, "may not read /artifact/model/model.safetensors" in said) == (Exit.CANNOT_RUN, True)
+
+
+def test_without_its_weights_it_says_where_they_belong(yard: Yard, mounted: Built) -> None:
+    code, said = proved(yard, mounted)
+    assert (code, "to be mounted as /weights/model.safetensors" in said) == (Exit.DAMAGED, True)
+
+
+def test_other_weights_than_those_that_were_proved_are_refused(yard: Yard, mounted: Built, tmp_path: Path) -> None:
+    other = bytearray((yard.model("tiny-stories") / "model.safetensors").read_bytes())
+    other[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(other)
+    (tmp_path / "model.safetensors").chmod(0o644)
+    tmp_path.chmod(0o755)
+    code, said = proved(yard, mounted, f"--volume={tmp_path}:/weights:ro")
+    assert (code, "not as the manifest's digests say: model/model.safetensors" in said) == (Exit.DAMAGED, True)
