@@ -61,6 +61,7 @@ class Plan:
         args: the Dockerfile's build arguments.
         texts: small files of the build context, by path.
         digest: sha256 over everything that decides the image; equal plans make equal artifacts.
+        mounts_model: whether the model's weights stay outside of the image, to be mounted when it runs.
 
     """
 
@@ -75,6 +76,7 @@ class Plan:
     digest: str
     override: str = ""
     bases: Mapping[str, str] = field(default_factory=dict)
+    mounts_model: bool = False
 
 
 def make(
@@ -114,6 +116,7 @@ def make(
         pooling=options.pooling,
         max_length=longest(target, given, options.max_length or target.max_length),
         suite="suite.jsonl" if options.suite else "",
+        dtype=target.dtype,
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
@@ -144,6 +147,7 @@ def make(
         args={"BUILDER_BASE": bases["builder"][0], "RUNTIME_BASE": bases["runtime"][0], "EXPORTER": mode.exporter},
         texts=texts,
         override=options.override,
+        mounts_model=any(given[name] == option.mounts_model for name, option in target.options.items() if given[name]),
         bases={kind: digest for kind, (_, digest) in bases.items()},
         digest=_digest(texts, {kind: digest for kind, (_, digest) in bases.items()}),
     )

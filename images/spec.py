@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -42,6 +42,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         summary: one line for `invoke build --help`.
         default: what it is when left out; `false` makes it a switch without a value.
         pattern: regular expression of the values that it takes.
+        mounts_model: the value by which the model's weights stay outside of the image, to be mounted when it runs.
         caps_length: whether the largest number in its value caps the tokens of an input, as `--max-length` does.
 
     """
@@ -49,6 +50,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     summary: str
     default: str | bool = ""
     pattern: str = ".+"
+    mounts_model: str = ""
     caps_length: bool = False
 
 
@@ -84,6 +86,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
         left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
+        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
+        dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
 
@@ -101,6 +105,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
+    gpu: bool = False
+    dtype: Literal["float32", "auto"] = "float32"
 
     @property
     def module(self) -> str:

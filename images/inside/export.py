@@ -33,8 +33,6 @@ from images.inside.contract import (
 from images.inside.vision import decoding
 
 MIB = 2**20
-HEADROOM = 192 * MIB
-"""Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
 KV_TOKENS = 4096
 """Tokens of sequences under way that a model that generates must have room for; its context, if that is shorter."""
 
@@ -96,17 +94,18 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         architecture=platform.machine(),
         memory_bytes=_memory(given.out, made, source),
         packages=installed(),
-        files=digests(given.out),
+        files=sorted([*digests(given.out), *made.elsewhere], key=lambda file: file.path),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
 def _memory(artifact: Path, made: Exported, source: Source) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
-    weights = max(made.memory, sum(file.stat().st_size for file in artifact.glob(f"{made.entry}*")))
+    loaded = [*artifact.glob(f"{made.entry}*"), *artifact.glob(f"{made.entry}/*")]
+    weights = sum(file.stat().st_size for file in loaded if file.is_file()) + sum(file.size for file in made.elsewhere)
     cache = min(source.generation.context, KV_TOKENS) * source.generation.kv_bytes if source.generation else 0
     picture = decoding.MEMORY if source.image else 0
-    return -(-(weights + cache + picture + HEADROOM) // MIB) * MIB
+    return -(-(max(made.memory, weights) + cache + picture + made.overhead) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:
@@ -114,7 +113,7 @@ def seal(given: Exporting, made: Exported) -> None:
     carry(given)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
-    for path in given.out.rglob("*"):
+    for path in (path for path in given.out.rglob("*") if not path.is_symlink()):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 

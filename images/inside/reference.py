@@ -252,6 +252,7 @@ def _source(job: SourceJob, fast: Any, sentence: Any, network: Any) -> Source:
         problem_type=str(network.config.problem_type or ""),
         embedding=original.embedding(sentence, network) if sentence is not None else None,
         generation=recording.facts(network, fast, max_length) if job.task == inputs.TASK else None,
+        dtype=str(network.dtype).removeprefix("torch."),
     )
 
 

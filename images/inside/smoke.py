@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import os
 import platform
 import statistics
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 
 from images.inside import compare, gate, loaded, server, threads
@@ -29,9 +31,11 @@ from images.inside.contract import (
     OutputsDifferError,
     read_manifest,
 )
+from images.inside.engine import proof as of_engines
+from images.inside.engine.contract import Wish
 from images.inside.export import digests
 from images.inside.generation import bench, proof
-from images.inside.loaded import Loaded, LoadedGenerator
+from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
 from images.inside.report import Check, Latency, Report, TokenLatency
 from images.inside.settings import Settings
@@ -51,14 +55,25 @@ EXITS: Mapping[type[Exception], Exit] = {
 
 
 def check_files(artifact: Path, manifest: Manifest) -> str:
-    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ."""
+    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ.
+
+    Raises `CannotRunError` for a file that this user may not read: one that is mounted has the host's permissions.
+    """
     stated = {file.path: file for file in manifest.files}
-    found = {file.path: file for file in digests(artifact)}
+    try:
+        found = {file.path: file for file in digests(artifact)}
+    except PermissionError as error:
+        raise CannotRunError(f"user {os.getuid()} may not read {error.filename}: make it readable to all") from error
     if missing := sorted(stated.keys() - found.keys()):
-        raise ArtifactError(f"missing: {', '.join(missing)}")
+        raise ArtifactError(f"missing: {', '.join(_named(artifact / path, path) for path in missing)}")
     if changed := sorted(path for path, file in found.items() if stated.get(path) != file):
         raise ArtifactError(f"not as the manifest's digests say: {', '.join(changed)}")
     return f"{len(found)} files, {sum(file.size for file in found.values()) / MIB:.1f} MiB"
+
+
+def _named(file: Path, path: str) -> str:
+    """A missing file by its path, and by where it was to be mounted."""
+    return f"{path} (to be mounted as {file.readlink()})" if file.is_symlink() else path
 
 
 def check_hardware(manifest: Manifest) -> str:
@@ -85,9 +100,10 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator, reference: Reference) -> tuple[TokenLatency, str]:
+def check_answers(model: LoadedGenerator | LoadedEngine, reference: Reference) -> tuple[TokenLatency, str]:
     """What a model that generates answers through the served API, and when. Raises `OutputsDifferError`."""
-    own = proof.answers(model, reference)  # the server is the generator's only user
+    # The server is the generator's only user, so it is asked before.
+    own = (of_engines if isinstance(model, LoadedEngine) else proof).answers(model, reference)
     with server.running(model.manifest, SETTINGS, lambda: model) as url:
         said = proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
         latency = measure_tokens(model, proof.prompt(reference), url)
@@ -95,11 +111,11 @@ def check_answers(model: LoadedGenerator, reference: Reference) -> tuple[TokenLa
     return latency, f"{said}; {first}, {after}"
 
 
-def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | LoadedGenerator:
+def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
     """What `serve` does before it says ready: files, hardware, reference. Raises as the checks do."""
     check_files(artifact, manifest)
     check_hardware(manifest)
-    model = loaded.load(artifact, settings.threads or threads.cpu_threads(), settings.slots)
+    model = loaded.load(artifact, wish(settings))
     misses = compare.misses(_measured(model, compare.load(artifact / REFERENCE)), manifest.bounds)
     if misses and settings.accept_differences:
         log(
@@ -112,7 +128,7 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | 
     return model
 
 
-def _measured(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figures]:
+def _measured(model: Model, reference: Reference) -> list[Figures]:
     """The gate's figures. A runtime that fails on an input says nothing of what the original says."""
     try:
         return gate.measure(model, reference)
@@ -122,9 +138,19 @@ def _measured(model: Loaded | LoadedGenerator, reference: Reference) -> list[Fig
         raise OutputsDifferError(f"the runtime fails on the suite: {str(error) or type(error).__name__}") from error
 
 
-def run(artifact: Path) -> Report:
-    """The whole smoke test."""
-    return _Smoke(artifact).run()
+def wish(settings: Settings) -> Wish:
+    """What the settings ask of the runtime."""
+    return Wish(
+        threads=settings.threads or threads.cpu_threads(),
+        slots=settings.slots,
+        kv_tokens=settings.max_kv_tokens,
+        device=settings.device,
+    )
+
+
+def run(artifact: Path, device: str = "") -> Report:
+    """The whole smoke test, on a device or on what the image is made for."""
+    return _Smoke(artifact, device).run()
 
 
 @dataclass
@@ -132,6 +158,7 @@ class _Smoke:
     """Collects what the steps find; each step needs the one before."""
 
     artifact: Path
+    device: str = ""
     checks: list[Check] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
@@ -145,6 +172,9 @@ class _Smoke:
             self._step("http", lambda: self._http(model, reference))
         except tuple(EXITS) as error:
             return self._report(EXITS[type(error)])
+        finally:
+            if isinstance(model := self.found.get("load"), LoadedEngine):
+                model.process.end()
         return self._report(Exit.PASS)
 
     def _step(self, name: str, action: Callable[[], tuple[Any, str]]) -> Any:
@@ -158,19 +188,19 @@ class _Smoke:
         self.found[name] = value
         return value
 
-    def _load(self) -> tuple[Loaded | LoadedGenerator, str]:
-        model = loaded.load(self.artifact, threads.cpu_threads(), SETTINGS.slots)
-        self.found["runtime"] = model.runner.describe()
+    def _load(self) -> tuple[Model, str]:
+        model = loaded.load(self.artifact, wish(msgspec.structs.replace(SETTINGS, device=self.device)))
+        self.found["runtime"] = describe(model)
         return model, " ".join(f"{key}={value}" for key, value in self.found["runtime"].items())
 
-    def _reference(self, model: Loaded | LoadedGenerator) -> tuple[Reference, str]:
+    def _reference(self, model: Model) -> tuple[Reference, str]:
         reference = compare.load(self.artifact / REFERENCE)
         self.found["figures"] = _measured(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
 
-    def _http(self, model: Loaded | LoadedGenerator, reference: Reference) -> tuple[None, str]:
-        if isinstance(model, LoadedGenerator):
+    def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
+        if not isinstance(model, Loaded):
             self.found["token_latency"], said = check_answers(model, reference)
             return None, said
         with server.running(model.manifest, SETTINGS, lambda: model) as url:
@@ -208,7 +238,7 @@ def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Late
     return Latency(runner_p50_ms=runner[0], runner_p95_ms=runner[1], http_p50_ms=http[0], http_p95_ms=http[1])
 
 
-def measure_tokens(model: LoadedGenerator, prompt: Sequence[int], url: str) -> TokenLatency:
+def measure_tokens(model: LoadedGenerator | LoadedEngine, prompt: Sequence[int], url: str) -> TokenLatency:
     """Wall time of streamed answers to one prompt, one after the other, over HTTP on loopback."""
     body = bench.body(model.manifest.model.id, prompt, ANSWER)
     with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection:

@@ -170,10 +170,10 @@ def await_line(process: "subprocess.Popen[str]", words: str) -> str:
 
 
 @contextmanager
-def serving(machine: Engine, image: str, *flags: str) -> Iterator[Served]:
-    """The image served under the hardened flags, once it is ready."""
+def serving(machine: Engine, image: str, *flags: str, seconds: float = 60) -> Iterator[Served]:
+    """The image served under the hardened flags, once it is ready, which it must be in so many seconds."""
     with machine.serve(image, flags=(*HARDENED, *flags)) as served:
-        assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served))
+        assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served), seconds)
         assert running(machine, served), machine.logs(served.container)
         yield served
 

@@ -162,6 +162,20 @@ OPTIONS = {
     "seq-len": Option(summary="lengths, such as 32,64", pattern=r"\d+(,\d+)*", caps_length=True),
     "fixed": Option(summary="one shape only", default=False),
 }
+WEIGHTS = {"weights": Option(summary="baked or mounted", default="baked", mounts_model="mounted")}
+
+
+@pytest.mark.parametrize(("given", "mounted"), [({}, False), ({"weights": "mounted"}, True)])
+def test_a_flag_keeps_the_models_weights_out_of_the_image(given: dict[str, str], mounted: bool) -> None:
+    assert samples.plan(spec=samples.target(options=WEIGHTS), extra=given).mounts_model == mounted
+
+
+def test_a_switch_that_is_off_mounts_nothing() -> None:
+    assert not samples.plan(spec=samples.target(options=OPTIONS)).mounts_model
+
+
+def test_the_original_answers_in_the_targets_number_format() -> None:
+    assert source(spec=samples.target(dtype="auto")).dtype == "auto"
 
 
 def test_the_export_is_told_the_targets_own_flags_with_their_defaults() -> None:
