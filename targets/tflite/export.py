@@ -1,14 +1,11 @@
 """The model to one `.tflite` with a signature for each length, by one of two exporters; then to smaller numbers."""
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-import msgspec
 
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
@@ -24,7 +21,7 @@ EXPORTERS: Mapping[str, Convert] = {"litert": export_litert.convert, "optimum-tf
 
 def export(given: Exporting) -> Exported:
     """Write `model.tflite`."""
-    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    source = sealing.read_source(given)
     _require(given, source)
     lengths = shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +52,7 @@ def _as_asked(exact: Path, given: Exporting) -> Exported:
 
 def _passes(given: Exporting, made: Exported) -> bool:
     """Whether the artifact as it stands keeps the bounds, by the image's own runner and comparison."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
+    sealing.carry(given)
     model = loaded.of(given.out, sealing.manifest_of(given, made), threads=1)
     return not compare.misses(gate.measure(model, compare.load(given.work / REFERENCE)), given.job.bounds)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from images.inside.contract import ArtifactError, CannotRunError, IntArray, Manifest, Outputs
+from images.inside.contract import ArtifactError, Batch, CannotRunError, IntArray, Manifest, Outputs
 from targets.tflite import shapes
 
 
@@ -24,7 +24,7 @@ class LiteRtRunner:
         }
         self.delegated = delegated(interpreter)
 
-    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
+    def predict(self, batch: Batch) -> Outputs:
         """Every output of the model, each sequence by the smallest shape that holds it; float32 with the batch first.
 
         Raises:
