@@ -5,12 +5,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
 from images.inside.contract import REFERENCE, Exported, Exporting, Source, write_json
-from targets.tflite import export_litert, export_optimum_tf, quantize, shapes
+from targets.tflite import export_generation, export_litert, export_optimum_tf, quantize, shapes
 
 ENTRY = "model.tflite"
 LENGTHS = "seq-len"
@@ -26,13 +27,14 @@ def export(given: Exporting) -> Exported:
     lengths = shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / ENTRY
-        EXPORTERS[given.job.exporter](given, source, lengths, exact)
+        convert = export_generation.convert if source.generation else EXPORTERS[given.job.exporter]
+        convert(given, source, lengths, exact)
         made = _as_asked(exact, given)
     return _measured(given, made)
 
 
 def _require(given: Exporting, source: Source) -> None:
-    if not source.padding:
+    if not (source.padding or source.generation):
         original.refuse(
             f"{given.source.model.id} answers differently beside padding, which a fixed shape always has",
             "build it for a target with dynamic shapes",
@@ -53,7 +55,9 @@ def _as_asked(exact: Path, given: Exporting) -> Exported:
 def _passes(given: Exporting, made: Exported) -> bool:
     """Whether the artifact as it stands keeps the bounds, by the image's own runner and comparison."""
     sealing.carry(given)
-    model = loaded.of(given.out, sealing.manifest_of(given, made), threads=1)
+    manifest = sealing.manifest_of(given, made)
+    load = partial(loaded.generator, slots=1) if manifest.generation else loaded.of
+    model = load(given.out, manifest, threads=1)
     return not compare.misses(gate.measure(model, compare.load(given.work / REFERENCE)), given.job.bounds)
 
 
