@@ -133,7 +133,7 @@ def image_processor(model: Path, source: SourceJob) -> Any:
 def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:
     """The most tokens of one input: the least of what tokenizer, positions, model and user say."""
     stated = [fast.model_max_length, own, source.max_length, *_positions(network)]
-    limits = [int(limit) for limit in stated if limit and limit < NO_LIMIT]
+    limits = [int(limit) for limit in stated if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=DEFAULT_LENGTH)
 
 

@@ -1,19 +1,17 @@
 """The model to one `.tflite` with a signature for each length, by one of two exporters; then to smaller numbers."""
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
 from images.inside.contract import REFERENCE, Exported, Exporting, Source, write_json
-from targets.tflite import export_litert, export_optimum_tf, quantize, shapes
+from targets.tflite import export_generation, export_litert, export_optimum_tf, quantize, shapes
 
 ENTRY = "model.tflite"
 LENGTHS = "seq-len"
@@ -24,18 +22,19 @@ EXPORTERS: Mapping[str, Convert] = {"litert": export_litert.convert, "optimum-tf
 
 def export(given: Exporting) -> Exported:
     """Write `model.tflite`."""
-    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    source = sealing.read_source(given)
     _require(given, source)
     lengths = shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / ENTRY
-        EXPORTERS[given.job.exporter](given, source, lengths, exact)
+        convert = export_generation.convert if source.generation else EXPORTERS[given.job.exporter]
+        convert(given, source, lengths, exact)
         made = _as_asked(exact, given)
     return _measured(given, made)
 
 
 def _require(given: Exporting, source: Source) -> None:
-    if not source.padding:
+    if not (source.padding or source.generation):
         original.refuse(
             f"{given.source.model.id} answers differently beside padding, which a fixed shape always has",
             "build it for a target with dynamic shapes",
@@ -55,8 +54,10 @@ def _as_asked(exact: Path, given: Exporting) -> Exported:
 
 def _passes(given: Exporting, made: Exported) -> bool:
     """Whether the artifact as it stands keeps the bounds, by the image's own runner and comparison."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
-    model = loaded.of(given.out, sealing.manifest_of(given, made), threads=1)
+    sealing.carry(given)
+    manifest = sealing.manifest_of(given, made)
+    load = partial(loaded.generator, slots=1) if manifest.generation else loaded.of
+    model = load(given.out, manifest, threads=1)
     return not compare.misses(gate.measure(model, compare.load(given.work / REFERENCE)), given.job.bounds)
 
 

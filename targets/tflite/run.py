@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from images.inside.contract import ArtifactError, CannotRunError, IntArray, Manifest, Outputs
+from images.inside.contract import ArtifactError, Batch, CannotRunError, IntArray, Manifest, Outputs
 from targets.tflite import shapes
 
 
@@ -24,7 +24,7 @@ class LiteRtRunner:
         }
         self.delegated = delegated(interpreter)
 
-    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
+    def predict(self, batch: Batch) -> Outputs:
         """Every output of the model, each sequence by the smallest shape that holds it; float32 with the batch first.
 
         Raises:
@@ -54,22 +54,26 @@ class LiteRtRunner:
 
 
 def load(artifact: Path, manifest: Manifest, threads: int) -> LiteRtRunner:
-    """Load the file.
+    """Load the file. Raises as `opened` does, and `ArtifactError` when it has none of our signatures."""
+    return LiteRtRunner(opened(artifact / manifest.entry, threads), manifest, threads)
+
+
+def opened(file: Path, threads: int) -> Interpreter:
+    """The file in an interpreter.
 
     Raises:
-        ArtifactError: LiteRT cannot read it, or it has none of our signatures.
+        ArtifactError: LiteRT cannot read it.
         CannotRunError: XNNPACK did not take it: it would be ten times slower.
 
     """
     try:
-        interpreter = Interpreter(model_path=artifact / manifest.entry, num_threads=threads)
+        interpreter = Interpreter(model_path=file, num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{manifest.entry}: LiteRT cannot load it: {error}") from error
-    runner = LiteRtRunner(interpreter, manifest, threads)
-    if not runner.delegated:
+        raise ArtifactError(f"{file.name}: LiteRT cannot load it: {error}") from error
+    if not delegated(interpreter):
         raise CannotRunError("XNNPACK did not take the model: every operator would run ten times slower")
-    return runner
+    return interpreter
 
 
 def delegated(interpreter: Interpreter) -> float:

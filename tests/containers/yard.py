@@ -66,7 +66,7 @@ class Yard:
 
     def tiny(self, name: str, **options: Any) -> Built:
         """The image of one of the tiny models."""
-        return self.image("-".join([name, *map(str, options.values())]), str(self.model(name)), **options)
+        return self.image("-".join([name, *options.values()]), str(self.model(name)), **options)
 
     def model(self, name: str) -> Path:
         """The folder of a tiny model."""
