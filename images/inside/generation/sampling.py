@@ -230,6 +230,6 @@ def _finite(logprob: float) -> float:
 
 
 def _chance(sampling: Sampling) -> Callable[[], float]:
-    """Python's own generator: images carry numpy without numpy.random. A text as seed is hashed whole, by SHA-512."""
+    """Numbers from 0 to 1, the same for the same seed and choice. Python's own: images leave numpy's out."""
     start = None if sampling.seed is None else f"{sampling.seed} {sampling.choice}"
-    return random.Random(start).random  # noqa: S311 - not for secrets
+    return random.Random(start).random  # noqa: S311 - it draws words, no secrets
