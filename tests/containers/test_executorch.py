@@ -54,8 +54,11 @@ def decoder(yard: Yard, short: Path) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, decoder: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served decoder, whose queue is short."""
-    with serving(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as served:
-        yield openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+    with (
+        serving(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made,
+    ):
+        yield made
 
 
 def _name(built: Built) -> str:
