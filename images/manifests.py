@@ -18,7 +18,7 @@ HEADROOM = 1.25
 LIMIT = 2.0
 """Memory at which a pod is ended, as the same multiple: long inputs and full batches need more than the suite."""
 PAUSE_SECONDS = 5
-"""How long a pod that ends goes on being reachable: what endpoints and proxies take to turn away, as seen in practice."""
+"""How long a pod that ends goes on being reachable: what endpoints and proxies take to turn away, as a rule."""
 MARGIN_SECONDS = 5
 PINNED = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
