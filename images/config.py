@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import platformdirs
@@ -11,6 +12,8 @@ import platformdirs
 from images.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = "example:"
+"""Begins a model's name that stands for one of `[tool.modelyard.examples]`."""
 
 
 class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +36,7 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The bundled example: the model that is built when none is named."""
+    """A model to try, as `--model` takes it."""
 
     model: str
 
@@ -45,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         extra_index_url: index tried only for a wheel that pip's own configuration does not have.
         builder_base: image to build in, `name@sha256:...`; empty to bootstrap one.
         runtime_base: image to ship on, `name@sha256:...`; empty to bootstrap one.
+        examples: models to try, by name; the first is built when none is named.
         cache: folder for wheels, models, base images and the engine's data.
 
     """
@@ -52,9 +56,30 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extra_index_url: str
     builder_base: str
     runtime_base: str
-    example: Example
+    examples: Annotated[dict[str, Example], msgspec.Meta(min_length=1)]
     bootstrap: Bootstrap
     cache: Path
+
+    @property
+    def example(self) -> Example:
+        """What is built when no model is named."""
+        return next(iter(self.examples.values()))
+
+    def model(self, text: str) -> str:
+        """What `--model` stands for: an example by name, the first one when empty, or the text itself.
+
+        Raises `UsageError` for an example that there is not.
+        """
+        if not text:
+            return self.example.model
+        if not text.startswith(EXAMPLE):
+            return text
+        if (name := text.removeprefix(EXAMPLE)) not in self.examples:
+            raise UsageError(
+                f"there is no example {name!r}",
+                f"the examples are: {', '.join(EXAMPLE + known for known in self.examples)}",
+            )
+        return self.examples[name].model
 
 
 def load(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Config:

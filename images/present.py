@@ -8,6 +8,7 @@ from images.build import Built
 from images.engine import Engine
 from images.inside import compare
 from images.inside.contract import Bounds
+from images.inside.generation.proof import SUITE
 from images.plan import Plan
 from images.record import MIB, Record
 from images.spec import TargetSpec
@@ -22,6 +23,8 @@ CURL = {
     "question-answering": ("/predict", '{"inputs": {"question": "Where is Paris?", "context": "Paris is in France."}}'),
 }
 """Route and body of a first request by task; the rest of the tasks take plain text."""
+FILE = {"image-classification": "picture.jpg"}
+"""Tasks that take a file as it is."""
 
 
 def targets(specs: list[TargetSpec]) -> str:
@@ -74,11 +77,14 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
     if "%(" in body:
         body %= {"model": _in_json(manifest.model.id), "mask": _in_json(manifest.mask_token)}
+    asked = f"-H 'content-type: application/json' -d {shlex.quote(body)}"
+    if task in FILE:
+        asked = f"-H 'content-type: image/jpeg' --data-binary @{FILE[task]}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
     return [
         f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
-        f"curl -s http://127.0.0.1:8080{route} -H 'content-type: application/json' -d {shlex.quote(body)}",
+        f"curl -s http://127.0.0.1:8080{route} {asked}",
         f"{docker} run --rm {record.reference} smoke-test",
     ]
 
@@ -97,11 +103,17 @@ def _facts(result: Built) -> Iterator[str]:
         f"  size      {sizes.total / MIB:.1f} MiB: {sizes.without_artifact / MIB:.1f} MiB "
         f"and the artifact's {sizes.artifact / MIB:.1f} MiB"
     )
-    yield f"  gate      {len(record.verdict.figures)} inputs against the original: {gate(record)}"
+    inputs = sum(figures.case != SUITE for figures in record.verdict.figures)
+    yield f"  gate      {inputs} inputs against the original: {gate(record)}"
     if record.override:
         yield f"  OVERRIDE  the gate FAILED and was accepted: {record.override.reason}"
     if latency := record.verdict.latency:
         yield f"  latency   p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms (first input, HTTP)"
+    if tokens := record.verdict.token_latency:
+        yield (
+            f"  latency   first token p50 {tokens.first_p50_ms:.1f} ms, p95 {tokens.first_p95_ms:.1f} ms; "
+            f"next p50 {tokens.next_p50_ms:.1f} ms, p95 {tokens.next_p95_ms:.1f} ms (first input, HTTP)"
+        )
     yield f"  record    {result.file}"
 
 

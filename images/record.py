@@ -104,13 +104,19 @@ def info(engine: Engine, image: str) -> Info:
 def figures(verdict: Report, sizes: Sizes, override: str) -> dict[str, str]:
     """The labels that verification adds: verdict, worst figures, latency, size."""
     worst = {f"gate.{name}": f"{getattr(entry, name):.6g}" for name, entry in compare.worst(verdict.figures).items()}
-    latency = (
-        {"latency.p50-ms": f"{verdict.latency.http_p50_ms:.2f}", "latency.p95-ms": f"{verdict.latency.http_p95_ms:.2f}"}
-        if verdict.latency
-        else {}
-    )
     gate = {"gate": "overridden", "gate.override": override} if not verdict.passed else {"gate": "passed"}
-    return {**gate, **worst, **latency, "size.without-model": str(sizes.without_artifact)}
+    return {**gate, **worst, **_latency(verdict), "size.without-model": str(sizes.without_artifact)}
+
+
+def _latency(verdict: Report) -> dict[str, str]:
+    """What was measured, in milliseconds; nothing of a verdict that came to no measurement."""
+    if verdict.latency:
+        return {
+            "latency.p50-ms": f"{verdict.latency.http_p50_ms:.2f}",
+            "latency.p95-ms": f"{verdict.latency.http_p95_ms:.2f}",
+        }
+    given = msgspec.to_builtins(verdict.token_latency) if verdict.token_latency else {}
+    return {f"latency.{name.replace('_', '-')}": f"{value:.2f}" for name, value in given.items()}
 
 
 def write(dist: Path, record: Record) -> Path:

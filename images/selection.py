@@ -11,6 +11,7 @@ from images.errors import ModelError
 KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*.tiktoken")
 """Configuration and tokenizers; weights and code have rules of their own."""
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
+PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
 WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),
@@ -91,7 +92,7 @@ def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selecti
         task,
         trusted=criteria.trust_remote_code,
     )
-    _require_tokenizer(small, task)
+    _require_preparation(small, task)
     return Selection(task, sorted({*weights, *small, *code}))
 
 
@@ -118,9 +119,15 @@ def _task(config: Mapping[str, Any], has_modules: bool, criteria: Criteria) -> s
     return architectures.infer(config, has_modules, criteria.tasks)
 
 
-def _require_tokenizer(paths: Iterable[str], task: str) -> None:
+def _require_preparation(paths: Iterable[str], task: str) -> None:
+    """What makes the model's inputs must be there: without it, they would be made in some other way."""
     on_text = not task.startswith(("image-", "audio-", "object-", "video-"))
     names = [path.rpartition("/")[2] for path in paths]
+    if task.startswith("image-") and PREPROCESSOR not in names:
+        raise ModelError(
+            f"the model has no {PREPROCESSOR}, which says how images are preprocessed",
+            "save its image processor beside it",
+        )
     if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
         raise ModelError(
             "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"

@@ -55,7 +55,7 @@ class Tiny:
 
 def write(name: str, folder: Path) -> Path:
     """Write the model of this name to `folder/<name>` and return that folder."""
-    tiny, home = TINY[name], folder / name
+    tiny, home = (TINY | DECODERS)[name], folder / name
     backend = tiny.tokenizer()
     size = backend.get_vocab_size()
     home.mkdir(parents=True)
@@ -142,6 +142,15 @@ def roberta_tokenizer() -> Tokenizer:
     return backend
 
 
+def llama_tokenizer() -> Tokenizer:
+    """RoBERTa's pieces with `<s>` before texts, as Llama's tokenizers put it."""
+    backend = roberta_tokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 0)]
+    )
+    return backend
+
+
 def xlmr_tokenizer() -> Tokenizer:
     """Unigram over words that begin with a `▁`; padding has id 1."""
     words = _words()
@@ -212,6 +221,16 @@ def _distilbert(vocabulary: int) -> Shapes:
 def _masked_head(vocabulary: int) -> Shapes:
     head = "cls.predictions"
     return {f"{head}.bias": (vocabulary,)} | _linear(f"{head}.transform.dense") | _norm(f"{head}.transform.LayerNorm")
+
+
+def _llama(vocabulary: int) -> Shapes:
+    shapes: Shapes = {"model.embed_tokens.weight": (vocabulary, HIDDEN), "model.norm.weight": (HIDDEN,)}
+    for layer in (f"model.layers.{index}" for index in range(LAYERS)):
+        shapes |= {f"{layer}.self_attn.{part}_proj.weight": (HIDDEN, HIDDEN) for part in "qkvo"}
+        shapes |= {f"{layer}.mlp.{part}_proj.weight": (INNER, HIDDEN) for part in ("gate", "up")}
+        shapes |= {f"{layer}.mlp.down_proj.weight": (HIDDEN, INNER)}
+        shapes |= {f"{layer}.{part}_layernorm.weight": (HIDDEN,) for part in ("input", "post_attention")}
+    return shapes | {"lm_head.weight": (vocabulary, HIDDEN)}
 
 
 # Configurations
@@ -305,3 +324,18 @@ TINY = {
     ),
 }
 """By name: every task, every kind of tokenizer, padding with id 0 and 1, an encoder with and without pooling."""
+
+CONTEXT = 64
+DECODERS = {
+    "tiny-stories": Tiny(
+        config={
+            **_config("LlamaForCausalLM", "llama", bos_token_id=0, eos_token_id=2, pad_token_id=1),
+            "max_position_embeddings": CONTEXT,
+        },
+        shapes=_llama,
+        tokenizer=llama_tokenizer,
+        tokenizer_class="PreTrainedTokenizerFast",
+        tokens={"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
+    )
+}
+"""A model that generates: a small context, `<s>` before texts, no chat template."""

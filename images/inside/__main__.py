@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     smoke.set_defaults(command=_smoke)
     bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
     bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
-    lengths = "input lengths (default 16 128; 128 of a model that generates)"
+    lengths = "input lengths of a model that reads text (default 16 128; 128 of a model that generates)"
     bench.add_argument("--lengths", type=int, nargs="+", default=[], metavar="TOKENS", help=lengths)
     clients = "concurrent clients (default 1 4 16; 1 4 8 16 of a model that generates)"
     bench.add_argument("--clients", type=int, nargs="+", default=[], metavar="N", help=clients)

@@ -12,11 +12,11 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from images.inside.contract import Item, Outputs
+from images.inside.contract import Input, Outputs
 
-Run = Callable[[Sequence[Item]], Sequence[Outputs]]
+Run = Callable[[Sequence[Any]], Sequence[Outputs]]
 CALL_TOKENS = 32
 """A call of the runner costs about as much as this many tokens, besides what its own tokens cost.
 
@@ -54,7 +54,7 @@ class QueueFullError(Exception):
 class Job:
     """One request's items on their way, and what came back of them."""
 
-    def __init__(self, items: Sequence[Item], done: asyncio.Future[list[Outputs]]) -> None:
+    def __init__(self, items: Sequence[Input], done: asyncio.Future[list[Outputs]]) -> None:
         self.entries = [Entry(item, self, index) for index, item in enumerate(items)]
         self.outputs: list[Outputs] = [{}] * len(items)
         self.missing = len(items)
@@ -78,9 +78,9 @@ class Entry:
 
     __slots__ = ("index", "item", "job", "length", "order", "queued")
 
-    def __init__(self, item: Item, job: Job, index: int) -> None:
+    def __init__(self, item: Input, job: Job, index: int) -> None:
         self.item, self.job, self.index = item, job, index
-        self.length, self.order, self.queued = len(item.ids), 0, False
+        self.length, self.order, self.queued = item.length, 0, False
 
     def __lt__(self, other: "Entry") -> bool:
         return (self.length, self.order) < (other.length, other.order)
@@ -184,7 +184,7 @@ class Batcher:
             self._changed.notify()
         self._worker.join(timeout=1)
 
-    def submit(self, items: Sequence[Item]) -> asyncio.Future[list[Outputs]]:
+    def submit(self, items: Sequence[Input]) -> asyncio.Future[list[Outputs]]:
         """Outputs of items, in order, or what the runner raised for a batch with one of them.
 
         Cancelling the future drops those of its items that still wait. Raises `QueueFullError`.

@@ -18,21 +18,46 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.inside import tasks
-from images.inside.contract import ArtifactError, GenerationFacts, Manifest, Struct, read_manifest
+from images.inside.contract import ArtifactError, GenerationFacts, ImageFacts, Manifest, Struct, read_manifest
 from images.inside.generation import bench as generation
 from images.inside.generation.bench import Generation
 from images.inside.prompts import Prompts
 from images.inside.text import Tokenizer
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven small boats sail past an old stone bridge "
+JSON = "application/json"
 LENGTHS = (16, 128)
+PHOTOGRAPH = (1024, 768)
 CLIENTS = (1, 4, 16)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Single(Struct, kw_only=True):
-    """One request at a time, each with one input of `tokens` tokens. CPU time is the server's, user and system."""
+class Sample(NamedTuple):
+    """A request to measure with.
 
+    Attributes:
+        name: of its input, such as `128 tokens`.
+        tokens: how many its input has; 0 for a picture.
+        body: as it is sent.
+        media: the body's media type.
+
+    """
+
+    name: str
+    tokens: int
+    body: bytes
+    media: str = JSON
+
+
+class Single(Struct, kw_only=True):
+    """One request at a time, each with one input of `tokens` tokens. CPU time is the server's, user and system.
+
+    Attributes:
+        input: what the input was, in words, where it was no text.
+
+    """
+
+    input: str = ""
     tokens: int
     requests: int
     p50_ms: float
@@ -44,6 +69,7 @@ class Load(Struct, kw_only=True):
     """Several clients at once, each sending one request after the other."""
 
     clients: int
+    input: str = ""
     tokens: int
     requests_per_second: float
     p50_ms: float
@@ -78,7 +104,7 @@ def run(artifact: Path, seconds: float, lengths: Sequence[int], clients: Sequenc
     Args:
         artifact: the artifact's folder.
         seconds: of one measurement.
-        lengths: of inputs, in tokens; the last one is that of several clients' inputs. The usual ones when empty.
+        lengths: of texts, in tokens; the last one is that of several clients' inputs. The usual ones when empty.
         clients: how many at once. The usual numbers when empty.
 
     """
@@ -108,12 +134,25 @@ class _Asked(NamedTuple):
 
 
 def _predicting(asked: _Asked) -> dict[str, Any]:
-    sample, (_, manifest, process, port, seconds, _, _) = _Samples(asked.artifact, asked.manifest), asked
-    lengths = [min(length, manifest.max_length) for length in asked.lengths or LENGTHS]
-    body, longest = sample.body(lengths[-1]), lengths[-1]
-    single = [_single(process, port, sample.body(length), length, seconds) for length in lengths]
-    load = [_load(process, port, body, longest, count, seconds) for count in asked.clients or CLIENTS]
+    samples = _pictures(asked.manifest.image) if asked.manifest.image else _texts(asked)
+    process, port, seconds = asked.process, asked.port, asked.seconds
+    single = [_single(process, port, sample, seconds) for sample in samples]
+    load = [_load(process, port, samples[-1], count, seconds) for count in asked.clients or CLIENTS]
     return {"single": single, "load": load}
+
+
+def _texts(asked: _Asked) -> list[Sample]:
+    samples = _Samples(asked.artifact, asked.manifest)
+    lengths = [min(length, asked.manifest.max_length) for length in asked.lengths or LENGTHS]
+    return [Sample(f"{length} tokens", length, samples.body(length)) for length in lengths]
+
+
+def _pictures(facts: ImageFacts) -> list[Sample]:
+    """Files as they are: of the model's own size, which tell its cost, and of a camera's, which is decoded first."""
+    from images.inside.vision.pictures import photograph
+
+    sizes = (facts.width, facts.height), PHOTOGRAPH
+    return [Sample(f"{width}x{height} JPEG", 0, photograph(width, height), "image/jpeg") for width, height in sizes]
 
 
 def _generating(asked: _Asked, facts: GenerationFacts) -> dict[str, Any]:
@@ -138,10 +177,9 @@ def _rows(result: Benchmark) -> list[str]:
     lines = [
         f"  {'one client':<14}{'p50 ms':>10}{'p95 ms':>10}{'CPU ms/req':>12}",
     ]
-    lines += [
-        f"  {f'{row.tokens} tokens':<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}"
-        for row in result.single
-    ]
+    for row in result.single:
+        name = row.input or f"{row.tokens} tokens"
+        lines.append(f"  {name:<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}")
     lines += ["", f"  {'clients':<14}{'p50 ms':>10}{'p95 ms':>10}{'CPU ms/req':>12}{'req/s':>10}"]
     lines += [
         f"  {row.clients:<14}{row.p50_ms:>10.2f}{row.p95_ms:>10.2f}{row.cpu_ms:>12.2f}{row.requests_per_second:>10.1f}"
@@ -207,10 +245,11 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
     raise ArtifactError(f"the server ended with exit code {process.returncode} before it was ready")
 
 
-def _single(process: "subprocess.Popen[bytes]", port: int, body: bytes, tokens: int, seconds: float) -> Single:
-    times, cpu = _measure(process, port, body, 1, seconds)
+def _single(process: "subprocess.Popen[bytes]", port: int, sample: Sample, seconds: float) -> Single:
+    times, cpu = _measure(process, port, sample, 1, seconds)
     return Single(
-        tokens=tokens,
+        input="" if sample.tokens else sample.name,
+        tokens=sample.tokens,
         requests=len(times),
         p50_ms=statistics.median(times),
         p95_ms=_p95(times),
@@ -218,14 +257,13 @@ def _single(process: "subprocess.Popen[bytes]", port: int, body: bytes, tokens: 
     )
 
 
-def _load(
-    process: "subprocess.Popen[bytes]", port: int, body: bytes, tokens: int, clients: int, seconds: float
-) -> Load:
+def _load(process: "subprocess.Popen[bytes]", port: int, sample: Sample, clients: int, seconds: float) -> Load:
     since = time.perf_counter()
-    times, cpu = _measure(process, port, body, clients, seconds)
+    times, cpu = _measure(process, port, sample, clients, seconds)
     return Load(
         clients=clients,
-        tokens=tokens,
+        input="" if sample.tokens else sample.name,
+        tokens=sample.tokens,
         requests_per_second=len(times) / (time.perf_counter() - since),
         p50_ms=statistics.median(times),
         p95_ms=_p95(times),
@@ -234,12 +272,12 @@ def _load(
 
 
 def _measure(
-    process: "subprocess.Popen[bytes]", port: int, body: bytes, clients: int, seconds: float
+    process: "subprocess.Popen[bytes]", port: int, sample: Sample, clients: int, seconds: float
 ) -> tuple[list[float], float]:
     times: list[float] = []
-    _client(port, body, time.perf_counter() + min(seconds, 0.5), [])
+    _client(port, sample, time.perf_counter() + min(seconds, 0.5), [])
     before, until = _cpu_seconds(process.pid), time.perf_counter() + seconds
-    workers = [threading.Thread(target=_client, args=(port, body, until, times)) for _ in range(clients)]
+    workers = [threading.Thread(target=_client, args=(port, sample, until, times)) for _ in range(clients)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -247,16 +285,18 @@ def _measure(
     return times, _cpu_seconds(process.pid) - before
 
 
-def _client(port: int, body: bytes, until: float, times: list[float]) -> None:
+def _client(port: int, sample: Sample, until: float, times: list[float]) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         while time.perf_counter() < until:
             since = time.perf_counter()
-            if _request(connection, "POST", "/predict", body) == http.HTTPStatus.OK:
+            if _request(connection, "POST", "/predict", sample.body, sample.media) == http.HTTPStatus.OK:
                 times.append((time.perf_counter() - since) * 1000)
 
 
-def _request(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> int:
-    connection.request(method, path, body, {"content-type": "application/json"})
+def _request(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None, media: str = JSON
+) -> int:
+    connection.request(method, path, body, {"content-type": media})
     response = connection.getresponse()
     response.read()
     return response.status

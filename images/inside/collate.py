@@ -62,5 +62,5 @@ def _row(array: FloatArray, length: int, longest: int, manifest: Manifest) -> Fl
 
 def per_token(array: FloatArray, longest: int, manifest: Manifest) -> bool:
     """Whether an output row has one entry a token: by the task, since a label count may equal a length."""
-    by_text = manifest.embedding is not None or manifest.task == "text-classification"
-    return not by_text and array.ndim >= 1 and array.shape[0] == longest
+    whole = manifest.embedding is not None or manifest.image is not None or manifest.task == "text-classification"
+    return not whole and array.ndim >= 1 and array.shape[0] == longest

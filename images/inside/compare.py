@@ -18,9 +18,11 @@ CASES = "cases.json"
 OUTPUTS = "outputs.npz"
 VECTORS = ("sentence_embedding", "last_hidden_state")
 """Outputs that are embeddings, whose direction is what counts."""
+PIXELS = "pixel_values"
+"""Array beside an item's outputs: some values of what the model was given, where that was a picture."""
 ROWS = "rows"
 """Array beside an item's outputs: the token positions that were kept of them, where not all were."""
-UPPER = frozenset({"max_abs_diff", "kl", "perplexity"})
+UPPER = frozenset({"max_abs_diff", "kl", "perplexity", "pixels"})
 """Figures that a bound holds from above; the others are held from below."""
 
 
@@ -48,6 +50,7 @@ class Figures(Struct, kw_only=True):
         kl: mean Kullback-Leibler divergence of next tokens, in nats.
         perplexity: of the original's answer, as a multiple of its own.
         greedy: share of the answer without chance that is the original's, from its beginning.
+        pixels: largest absolute difference of the preprocessed pictures.
 
     """
 
@@ -58,6 +61,7 @@ class Figures(Struct, kw_only=True):
     kl: float | None = None
     perplexity: float | None = None
     greedy: float | None = None
+    pixels: float | None = None
 
 
 class Miss(Struct, kw_only=True):
@@ -115,6 +119,7 @@ def figures(task: Task, case: Case, original: Sequence[Outputs], ours: Sequence[
         max_abs_diff=max((_difference(one, other) for one, other in pairs), default=None),
         cosine=min((_cosine(one, other) for one, other in _vectors(original, ours)), default=None),
         agreement=None if case.answer is None else task.agreement(answer, case.answer),
+        pixels=max((_difference(one, other) for one, other in _pixels(original, ours)), default=None),
     )
 
 
@@ -153,7 +158,16 @@ def _pairs(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[F
         (array, _select(mine.get(name), theirs.get(ROWS)))
         for theirs, mine in zip(original, ours, strict=True)
         for name, array in theirs.items()
-        if name != ROWS
+        if name not in {ROWS, PIXELS}
+    ]
+
+
+def _pixels(original: Sequence[Outputs], ours: Sequence[Outputs]) -> list[tuple[FloatArray, FloatArray]]:
+    """The pictures as the model saw them, in pairs; a missing one is a difference of another number of outputs."""
+    return [
+        (theirs[PIXELS], _select(mine.get(PIXELS), None))
+        for theirs, mine in zip(original, ours, strict=False)
+        if PIXELS in theirs
     ]
 
 

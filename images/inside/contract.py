@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, dataclass_transform
+from typing import Any, Literal, NamedTuple, Protocol, dataclass_transform
 
 import msgspec
 import numpy as np
@@ -22,6 +22,8 @@ REFERENCE = "reference"
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
+Batch = Mapping[str, NDArray[Any]]
+"""What a runner is given, by the names of the model's inputs: int64 for tokens, float32 for pixels."""
 Outputs = Mapping[str, FloatArray]
 
 
@@ -74,6 +76,7 @@ class Bounds(Struct, kw_only=True):
         kl: the largest allowed mean Kullback-Leibler divergence of next tokens from the original's, in nats.
         perplexity: the largest allowed perplexity of the original's answers, as a multiple of its own.
         greedy: the smallest allowed share of an answer without chance that is the original's, from its beginning.
+        pixels: the largest allowed absolute difference of a preprocessed image's values from the original's.
 
     """
 
@@ -83,6 +86,7 @@ class Bounds(Struct, kw_only=True):
     kl: float | None = None
     perplexity: float | None = None
     greedy: float | None = None
+    pixels: float | None = None
 
 
 class Embedding(Struct, kw_only=True):
@@ -127,6 +131,41 @@ class GenerationFacts(Struct, kw_only=True):
     defaults: dict[str, float]
     names: dict[str, str] = {}
     kv_bytes: int = 0
+
+
+class ImageFacts(Struct, kw_only=True):
+    """How a picture becomes `pixel_values`: decoded to RGB, resized, cropped, normalised, channels first.
+
+    An 8-bit value v of a channel becomes ((v * scale - offset) - mean) / std.
+
+    Attributes:
+        height: of what the model is given, in pixels.
+        width: likewise.
+        resize: [height, width], or [shortest edge] to keep the proportions; empty to leave the size.
+        resample: the number of Pillow's filter.
+        crop: [height, width] around the centre, filled up with black; empty for no crop.
+        scale: factor of the 8-bit values.
+        offset: taken off after scaling.
+        mean: by channel.
+        std: by channel.
+        twice: whether the normalised values are divided by std once more, as EfficientNet's are.
+        channels: their order: `RGB` or `BGR`.
+        processor: the name of the original's image processor, for `info`.
+
+    """
+
+    height: int
+    width: int
+    resize: list[int]
+    resample: int
+    crop: list[int]
+    scale: float
+    offset: float = 0.0
+    mean: list[float]
+    std: list[float]
+    twice: bool = False
+    channels: Literal["RGB", "BGR"] = "RGB"
+    processor: str = ""
 
 
 class SourceJob(Struct, kw_only=True):
@@ -176,7 +215,7 @@ class Manifest(Struct, kw_only=True):
         recipe: how the exporter made the mode, where it had a choice.
         measures: what the exporter measured of the artifact, by name, such as the share of operators in a delegate.
         options: the flags that the target itself added to `invoke build`.
-        max_length: the most tokens of one input, special tokens included.
+        max_length: the most tokens of one input, special tokens included; 0 when inputs are no text.
         pad_token_id: the id that fills a batch up; its attention mask is 0.
         padding_side: `right` or `left`.
         padding: whether the original gives the same outputs beside padding; without, only equal lengths share a batch.
@@ -189,6 +228,7 @@ class Manifest(Struct, kw_only=True):
         problem_type: `single_label_classification`, `multi_label_classification` or `regression`.
         embedding: set when the artifact's output is one vector a text.
         generation: set when the artifact generates token by token.
+        image: set when its inputs are pictures.
         architecture: machine architecture the artifact was made for, as `platform.machine()` says it.
         memory_bytes: memory below which serving is refused: measured at export.
         packages: name -> version of the exporter's packages that decide the result.
@@ -219,6 +259,7 @@ class Manifest(Struct, kw_only=True):
     problem_type: str = ""
     embedding: Embedding | None = None
     generation: GenerationFacts | None = None
+    image: ImageFacts | None = None
     bounds: Bounds
     architecture: str
     memory_bytes: int
@@ -242,6 +283,7 @@ class Source(Struct, kw_only=True):
     problem_type: str
     embedding: Embedding | None = None
     generation: GenerationFacts | None = None
+    image: ImageFacts | None = None
 
 
 class Case(Struct, kw_only=True):
@@ -271,16 +313,44 @@ class Item(NamedTuple):
     ids: tuple[int, ...]
     type_ids: tuple[int, ...]
 
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return len(self.ids)
+
+
+class Pixels(NamedTuple):
+    """One preprocessed picture, ready for a batch.
+
+    Attributes:
+        values: float32 of shape [3, height, width].
+
+    """
+
+    values: FloatArray
+
+    @property
+    def length(self) -> int:
+        """How many patches it has, as a vision transformer counts them; at least 1."""
+        return max(1, int(self.values[0].size) // PATCH)
+
+
+Input = Item | Pixels
+"""What a batch is made of: which one, the artifact's modality says."""
+PATCH = 16 * 16
+"""Pixels of a patch: what is to a picture as a token to a text, when work is measured."""
+
 
 class Runner(Protocol):
     """An artifact loaded by its runtime. Calls come one at a time."""
 
-    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
-        """The artifact's outputs for one padded batch.
+    def predict(self, batch: Batch) -> Outputs:
+        """The artifact's outputs for one batch.
 
         Args:
-            batch: `input_ids`, `attention_mask`, `token_type_ids`; int64 of shape [batch, sequence]. A runner
-                ignores those that its artifact does not take.
+            batch: of texts, `input_ids`, `attention_mask`, `token_type_ids`; int64 of shape [batch, sequence], padded.
+                A runner ignores those that its artifact does not take. Of pictures, `pixel_values`; float32 of shape
+                [batch, 3, height, width], with height and width as `Manifest.image` has them.
 
         Returns:
             Float32 arrays whose first axis is the batch; those with one row a token have the sequence second.
@@ -307,7 +377,7 @@ class Exporting(NamedTuple):
     Attributes:
         model: the original's folder.
         out: the artifact's folder; the exporter writes its own files there.
-        work: what the reference step left: `source.json`, `tokenizer.json`, `reference/`.
+        work: what the reference step left: `source.json`, `reference/` and, for texts, `tokenizer.json`.
         source: which model, for which task.
         job: what to make of it.
 
@@ -359,8 +429,21 @@ class InputError(ValueError):
     """A request's content is wrong in a way its sender can mend: HTTP 422."""
 
 
-class TooLongError(InputError):
-    """An input has more tokens than the model takes: HTTP 413."""
+class TooLargeError(InputError):
+    """An input is larger than may be: HTTP 413.
+
+    Attributes:
+        code: a short name for programs.
+
+    """
+
+    code = "input_too_large"
+
+
+class TooLongError(TooLargeError):
+    """An input has more tokens than the model takes."""
+
+    code = "input_too_long"
 
     def __init__(self, got: int, limit: int) -> None:
         super().__init__(f"the input has {got} tokens; this model takes at most {limit} (set truncate to cut it)")
@@ -382,15 +465,15 @@ def write_json(path: Path, value: object) -> None:
 
 
 class Prepared(NamedTuple):
-    """A request turned into sequences.
+    """A request turned into items of batches.
 
     Attributes:
-        items: the sequences to run, in order.
+        items: the items to run, in order: `Item` of texts, `Pixels` of pictures.
         state: what the task's `answer` needs again (offsets, parameters); nobody else looks into it.
 
     """
 
-    items: list[Item]
+    items: Sequence[Any]
     state: Any
 
 
@@ -404,18 +487,18 @@ class Task(Protocol):
 
     name: str
     payload_type: type[Struct]
-    """The JSON body of `/predict`, for the OpenAPI document and for checking a payload without a tokenizer."""
+    """The JSON body of `/predict`, for the OpenAPI document and for checking a payload without a processor."""
 
     def suite(self, mask_token: str) -> Sequence[tuple[str, dict[str, Any]]]:
         """The fixed inputs of the gate: 8 pairs of (name, payload)."""
         ...
 
-    def prepare(self, payload: Mapping[str, Any], tokenizer: Any, manifest: Manifest) -> Prepared:
-        """Validate and tokenise one request. Raises `InputError` (with the field's path) and `TooLongError`.
+    def prepare(self, payload: Mapping[str, Any], processor: Any, manifest: Manifest) -> Prepared:
+        """Validate and preprocess one request. Raises `InputError` (with the field's path) and `TooLargeError`.
 
         Args:
             payload: the decoded JSON body.
-            tokenizer: an `images.inside.text.Tokenizer`.
+            processor: what the modality loads: a `text.Tokenizer`, a `vision.preprocessing.Preprocessor`.
             manifest: the artifact's.
 
         """

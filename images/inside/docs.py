@@ -72,6 +72,8 @@ def _about(manifest: Manifest) -> str:
         facts.append(f"{manifest.embedding.dimension} dimensions")
     if manifest.generation:
         return " · ".join([*facts, f"{manifest.generation.context} tokens of context"])
+    if manifest.image:
+        return " · ".join([*facts, f"images of {manifest.image.width} x {manifest.image.height} pixels"])
     return " · ".join([*facts, f"up to {manifest.max_length} tokens an input"])
 
 
@@ -114,6 +116,8 @@ def _operation(route: Route, schemas: Mapping[Any, Schema], *, secured: bool) ->
     }
     if route.request:
         content = {JSON: {"schema": schemas[repr(route.request)], "example": _body(route)}}
+        if route.raw:
+            content[route.raw] = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -188,6 +192,19 @@ def _command(path: str, method: str, operation: Schema) -> str:
         body = json.dumps(_example(operation), ensure_ascii=False, indent=2).replace("'", "'\\''")
         lines += ["-H 'Content-Type: application/json'", f"-d '{body}'"]
     command = " \\\n  ".join(lines)
+    return _copied(command) + _raw_command(path, operation)
+
+
+def _raw_command(path: str, operation: Schema) -> str:
+    """How a file is sent as it is, where the route takes one."""
+    if not any(media != JSON for media in operation.get("requestBody", {}).get("content", {})):
+        return ""
+    key = ' \\\n  -H "Authorization: Bearer $MODELYARD_API_KEY"' if operation["security"] else ""
+    file = f"curl http://localhost:8080{path}{key} \\\n  -H 'Content-Type: image/jpeg' --data-binary @picture.jpg"
+    return f"<p>Or a file as it is:</p>{_copied(file)}"
+
+
+def _copied(command: str) -> str:
     return f'<div class="command"><button type="button">Copy</button><pre>{_text(command)}</pre></div>'
 
 

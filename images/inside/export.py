@@ -1,6 +1,7 @@
 """The export step in the builder: calls the target's exporter and seals the artifact with its manifest.
 
-The artifact folder: the exporter's own files, `tokenizer.json`, `reference/` and `manifest.json` with every digest.
+The artifact folder: the exporter's own files, `tokenizer.json` where texts go in, `reference/`, and `manifest.json`
+with every digest.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from images.inside import original
+from images.inside import modality, original
 from images.inside.contract import (
     MANIFEST,
     REFERENCE,
@@ -24,12 +25,12 @@ from images.inside.contract import (
     Exporting,
     ExportJob,
     FileDigest,
-    GenerationFacts,
     Manifest,
     Source,
     SourceJob,
     write_json,
 )
+from images.inside.vision import decoding
 
 MIB = 2**20
 HEADROOM = 192 * MIB
@@ -73,13 +74,13 @@ def _export(given: Exporting) -> Exported:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         original.refuse(
             f"{given.job.exporter} cannot export {given.source.model.id} for {given.source.task}: {first}",
-            "its architecture or task may be unknown to this exporter; try another target or --task",
+            "its architecture or task may be unknown to this exporter: try another --quantize mode, --task or target",
         )
 
 
 def manifest_of(given: Exporting, made: Exported) -> Manifest:
     """The manifest of what is in the artifact's folder now."""
-    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    source = read_source(given)
     return Manifest(
         target=given.job.target,
         task=given.source.task,
@@ -92,27 +93,39 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         options=given.job.options,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry, source.generation),
+        memory_bytes=_memory(given.out, made.entry, source),
         packages=installed(),
         files=digests(given.out),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str, generation: GenerationFacts | None) -> int:
+def _memory(artifact: Path, entry: str, source: Source) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
     weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
-    cache = min(generation.context, KV_TOKENS) * generation.kv_bytes if generation else 0
-    return -(-(weights + cache + HEADROOM) // MIB) * MIB
+    cache = min(source.generation.context, KV_TOKENS) * source.generation.kv_bytes if source.generation else 0
+    picture = decoding.MEMORY if source.image else 0
+    return -(-(weights + cache + picture + HEADROOM) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:
-    """Add tokenizer and reference, then write the manifest over everything."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
+    """Add what prepares inputs, and the reference, then write the manifest over everything."""
+    carry(given)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
     for path in given.out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def carry(given: Exporting) -> None:
+    """Bring what prepares the model's inputs from the reference step into the artifact."""
+    for name in modality.of(read_source(given)).files:
+        shutil.copy(given.work / name, given.out)
+
+
+def read_source(given: Exporting) -> Source:
+    """What the reference step found out about the original."""
+    return msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
 
 
 def digests(folder: Path) -> list[FileDigest]:

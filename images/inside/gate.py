@@ -1,6 +1,6 @@
 """An artifact's own runner asked the whole suite: the figures that the bounds are held against."""
 
-from images.inside import compare
+from images.inside import compare, modality
 from images.inside.compare import Figures, Reference
 from images.inside.generation import proof
 from images.inside.loaded import Loaded, LoadedGenerator
@@ -12,8 +12,10 @@ def measure(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figur
 
 
 def _measure(model: Loaded, reference: Reference) -> list[Figures]:
-    measured = []
+    measured, inputs = [], modality.of(model.manifest).inputs
     for case in reference.cases:
-        outputs, answer = model.ask(case.payload)
-        measured.append(compare.figures(model.task, case, reference.outputs[case.name], outputs, answer))
+        prepared = model.prepare(case.payload)
+        outputs, answer = model.answer(prepared)
+        ours = [{**inputs(item), **found} for item, found in zip(prepared.items, outputs, strict=True)]
+        measured.append(compare.figures(model.task, case, reference.outputs[case.name], ours, answer))
     return measured

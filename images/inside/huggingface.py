@@ -1,5 +1,6 @@
 """Hugging Face's inference payloads: `/predict` does the artifact's task."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class HuggingFace:
                 api=API,
                 summary=f"Run the task {task.name}",
                 request=task.payload_type,
+                raw=self._model.modality.raw,
                 response=Any,
                 example=task.suite(manifest.mask_token)[0][1],
                 errors=(400, 401, 413, 422, 429, 503),
@@ -56,12 +58,26 @@ class HuggingFace:
     async def predict(self, request: Request) -> Json:
         """`POST /predict`."""
         body = await self._service.body(request)
-        payload = decode(body, dict[str, Any])
+        payload = self._payload(request, body)
         self._service.check_count(_count(payload), "inputs")
         task, manifest = self._model.task, self._service.manifest
-        prepared = await self._model.prepare(len(body), lambda tokenizer: task.prepare(payload, tokenizer, manifest))
+        prepared = await self._model.prepare(len(body), lambda processor: task.prepare(payload, processor, manifest))
         outputs = await self._model.run(request, prepared.items)
         return Json(task.answer(prepared, outputs, manifest))
+
+    def _payload(self, request: Request, body: bytes) -> dict[str, Any]:
+        """The JSON body; of a model that looks at pictures, also a file as it is."""
+        if self._model.modality.raw and _is_file(request.headers.get("content-type", ""), body):
+            return {"inputs": base64.b64encode(body).decode()}
+        return decode(body, dict[str, Any])
+
+
+def _is_file(media: str, body: bytes) -> bool:
+    """Whether a body is a file and no JSON: by what its sender says; clients that say nothing useful send files too."""
+    kind = media.partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return True
+    return kind != "application/json" and not body.lstrip().startswith(b"{")
 
 
 def _count(payload: Mapping[str, Any]) -> int:

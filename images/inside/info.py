@@ -20,6 +20,12 @@ def collect(artifact: Path) -> dict[str, Any]:
     }
 
 
+def _input(manifest: dict[str, Any]) -> str:
+    if manifest["image"]:
+        return "images, made {width} x {height} pixels ({channels}) as by {processor}".format(**manifest["image"])
+    return f"at most {manifest['max_length']} tokens"
+
+
 def table(facts: dict[str, Any]) -> str:
     """The facts for a person at a terminal."""
     manifest = facts["manifest"]
@@ -29,7 +35,7 @@ def table(facts: dict[str, Any]) -> str:
         "digest": model["digest"],
         "task": manifest["task"],
         "target": f"{manifest['target']}, mode {manifest['mode']}, exporter {manifest['exporter']}",
-        "input": f"at most {manifest['max_length']} tokens",
+        "input": _input(manifest),
         "embedding": manifest["embedding"]
         and "{dimension} dimensions, pooling {pooling}, normalized {normalized}".format(**manifest["embedding"]),
         "labels": ", ".join(manifest["labels"][:12]),

@@ -1,4 +1,4 @@
-"""An artifact and everything that answers with it, joined: manifest, tokenizer, task or prompts, runner."""
+"""An artifact and everything that answers with it, joined: manifest, processor, task or prompts, runner."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,27 +6,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from images.inside import collate, tasks
-from images.inside.contract import ArtifactError, LoadRunner, Manifest, Outputs, Runner, Task, read_manifest
+from images.inside import modality, tasks
+from images.inside.contract import ArtifactError, LoadRunner, Manifest, Outputs, Prepared, Runner, Task, read_manifest
 from images.inside.generation.contract import Generator
 from images.inside.prompts import Prompts
-from images.inside.text import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """One artifact, ready to answer."""
+    """One artifact, ready to answer.
+
+    Attributes:
+        processor: makes items of requests, as its modality does: a `Tokenizer`, a `Preprocessor`.
+
+    """
 
     artifact: Path
     manifest: Manifest
-    tokenizer: Tokenizer
+    processor: Any
     task: Task
     runner: Runner
 
     def ask(self, payload: Mapping[str, Any]) -> tuple[list[Outputs], Any]:
         """The raw outputs, one mapping an item, and the answer to one payload; without the queue or HTTP."""
-        prepared = self.task.prepare(payload, self.tokenizer, self.manifest)
-        outputs = collate.predict(self.runner, prepared.items, self.manifest)
+        prepared = self.prepare(payload)
+        return self.answer(prepared)
+
+    def prepare(self, payload: Mapping[str, Any]) -> Prepared:
+        """A payload's items."""
+        return self.task.prepare(payload, self.processor, self.manifest)
+
+    def answer(self, prepared: Prepared) -> tuple[list[Outputs], Any]:
+        """The raw outputs of a payload's items, and the answer to it."""
+        outputs = modality.of(self.manifest).predict(self.runner, prepared.items, self.manifest)
         return outputs, self.task.answer(prepared, outputs, self.manifest)
 
 
@@ -67,7 +79,7 @@ def of(artifact: Path, manifest: Manifest, threads: int) -> Loaded:
     return Loaded(
         artifact=artifact,
         manifest=manifest,
-        tokenizer=Tokenizer.load(artifact, manifest),
+        processor=modality.of(manifest).processor(artifact, manifest),
         task=tasks.load(manifest.task),
         runner=runner(artifact, manifest, threads),
     )

@@ -63,18 +63,26 @@ class Metrics:
 
 
 class PredictingMetrics:
-    """What is counted of a model that predicts."""
+    """What is counted of a model that predicts.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    Args:
+        registry: where.
+        unit: what its work is measured in.
+
+    """
+
+    def __init__(self, registry: CollectorRegistry, unit: str = "tokens") -> None:
+        self._registry, self._unit = registry, unit
         self._items, self._seconds = _batches(registry, "Inputs of a batch")
-        self._tokens = Counter("modelyard_tokens", "Tokens that the model ran, padding not counted", registry=registry)
-        self._padding = Counter("modelyard_padding_tokens", "Padding that the model ran", registry=registry)
+        about = f"{unit.capitalize()} that the model ran, padding not counted"
+        self._tokens = Counter(f"modelyard_{unit}", about, registry=registry)
+        self._padding = Counter(f"modelyard_padding_{unit}", "Padding that the model ran", registry=registry)
 
     def watch(self, batcher: Batcher) -> None:
         """Read the queue whenever metrics are asked for."""
         _watched(self._registry, "queue_items", "Inputs that wait", lambda: batcher.queued[0])
-        _watched(self._registry, "queue_tokens", "Tokens that wait", lambda: batcher.queued[1])
+        about = f"{self._unit.capitalize()} that wait"
+        _watched(self._registry, f"queue_{self._unit}", about, lambda: batcher.queued[1])
 
     def batch(self, batch: Batch) -> None:
         """Count one call of the runner."""
@@ -92,6 +100,10 @@ class GeneratingMetrics:
         self._items, self._seconds = _batches(registry, "Sequences of a step")
         self._prompt = Counter("modelyard_prompt_tokens", "Prompt tokens that were read", registry=registry)
         self._generated = Counter("modelyard_generated_tokens", "Tokens that were generated", registry=registry)
+        self._reading = Counter("modelyard_prompt_seconds", "Time in which prompts were read", registry=registry)
+        self._decoding = Counter(
+            "modelyard_decode_seconds", "Time in which answers went on, all of a batch at once", registry=registry
+        )
         self._first = Histogram(
             "modelyard_time_to_first_token_seconds",
             "From a request's arrival to its first token",
@@ -124,6 +136,7 @@ class GeneratingMetrics:
         self._seconds.observe(step.seconds)
         self._prompt.inc(step.tokens_in)
         self._generated.inc(step.tokens_out)
+        (self._reading if step.tokens_in else self._decoding).inc(step.seconds)
         for seconds in step.first_seconds:
             self._first.observe(seconds)
         for seconds in step.token_seconds:

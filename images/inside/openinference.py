@@ -1,6 +1,6 @@
 """The Open Inference Protocol, version 2, over REST: probes, metadata, and the model's raw outputs as tensors.
 
-Texts or token ids go in; what comes out is what the network says (vectors, logits), not the task's answer.
+Texts or token ids go in, or images; what comes out is what the network says (vectors, logits), not the task's answer.
 https://github.com/kserve/open-inference-protocol
 """
 
@@ -15,7 +15,8 @@ from images.inside.contract import FloatArray
 from images.inside.huggingface import ErrorMessage, error_body
 from images.inside.predicting import Predicting
 from images.inside.service import Service, State
-from images.inside.tensors import IDS, TEXT, InputTensor, OutputTensor, Rows, Strict
+from images.inside.tensors import InputTensor, OutputTensor, Rows, Strict, TensorFacts
+from images.inside.vision import tensors as pictures
 from images.inside.web import Api, ApiError, Handler, Json, Route, decode
 
 API = Api(
@@ -61,7 +62,7 @@ class OutputChoice(Strict):
 
 
 class InferRequest(Strict):
-    """Tensors to run the model on: one of texts, or `input_ids` with an optional mask and token types.
+    """Tensors to run the model on: one of texts, or `input_ids` with an optional mask and token types; or of pictures.
 
     Attributes:
         id: sent back in the answer.
@@ -81,14 +82,6 @@ class InferResponse(msgspec.Struct, omit_defaults=True):
     model_version: str
     outputs: list[OutputTensor]
     id: str = ""
-
-
-class TensorFacts(msgspec.Struct):
-    """A tensor's form; -1 is an axis of any length."""
-
-    name: str
-    datatype: str
-    shape: list[int]
 
 
 class ModelMetadata(msgspec.Struct):
@@ -201,6 +194,7 @@ class OpenInference:
     def __init__(self, service: Service, model: Predicting, probes: Probes) -> None:
         self._service, self._model, self._probes = service, model, probes
         self._manifest = service.manifest
+        self._form = pictures.FORM if service.manifest.image else tensors.TEXTS
         self._name, self._version = probes.name, probes.version
 
     def routes(self) -> list[Route]:
@@ -210,7 +204,7 @@ class OpenInference:
     async def metadata(self, request: Request) -> Json:
         """`GET /v2/models/{name}`. The outputs are known once the model is loaded."""
         self._probes.check_model(request)
-        inputs = [TensorFacts(TEXT, "BYTES", [-1]), *(TensorFacts(name, "INT64", [-1, -1]) for name in IDS)]
+        inputs = self._form.inputs(self._manifest)
         outputs = [TensorFacts(name, "FP32", self._shape(row)) for name, row in self._model.sample.items()]
         platform = f"{self._manifest.target}_{self._manifest.mode}"
         return Json(ModelMetadata(self._name, [self._version], platform, inputs, outputs))
@@ -230,12 +224,11 @@ class OpenInference:
     def _model_routes(self, base: str, called: dict[str, str], of: str) -> list[Route]:
         metadata = f"Describe the model's tensors{of}"
         return [
-            self._infer_route(f"{base}/infer", f"Run the model on texts or token ids{of}", called),
+            self._infer_route(f"{base}/infer", f"Run the model on {self._form.about}{of}", called),
             _get(base, self.metadata, metadata, ModelMetadata, errors=(401, 404), example=called),
         ]
 
     def _infer_route(self, path: str, summary: str, called: dict[str, str]) -> Route:
-        text = {"name": TEXT, "shape": [1], "datatype": "BYTES", "data": ["The quick brown fox"]}
         return Route(
             method="POST",
             path=path,
@@ -244,7 +237,7 @@ class OpenInference:
             summary=summary,
             request=InferRequest,
             response=InferResponse,
-            example={**called, "inputs": [text]},
+            example={**called, "inputs": [self._form.example()]},
             errors=(400, 401, 404, 413, 429, 503),
         )
 
@@ -264,7 +257,7 @@ class OpenInference:
         self._service.check_count(max((entry.shape[0] for entry in wanted.inputs if entry.shape), default=0), "inputs")
         truncate = (wanted.parameters or InferParameters()).truncate
         return await self._model.prepare(
-            size, lambda tokenizer: tensors.read(wanted.inputs, tokenizer, self._manifest, truncate=truncate)
+            size, lambda processor: self._form.read(wanted.inputs, processor, self._manifest, truncate=truncate)
         )
 
     def _shape(self, row: FloatArray) -> list[int]:

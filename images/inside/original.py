@@ -5,11 +5,11 @@ Runs in the builder only. Everything heavy is imported inside functions.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from images.inside.contract import Embedding, IntArray, Outputs, SourceJob
+from images.inside.contract import Batch, Embedding, Outputs, SourceJob
 
 ERROR = "MODELYARD-ERROR"
 """Starts the line by which a step in the builder tells the host what is wrong with a user's model."""
@@ -20,6 +20,7 @@ DEFAULT_LENGTH = 512
 AUTO = {
     "feature-extraction": "AutoModel",
     "fill-mask": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "text-classification": "AutoModelForSequenceClassification",
     "text-generation": "AutoModelForCausalLM",
@@ -37,8 +38,8 @@ class TorchRunner:
     def __init__(self, network: Any, inputs: Sequence[str]) -> None:
         self._network, self._inputs = network, inputs
 
-    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
-        """The network's float32 outputs for one padded batch."""
+    def predict(self, batch: Batch) -> Outputs:
+        """The network's float32 outputs for one batch."""
         import torch
 
         with torch.no_grad():
@@ -120,6 +121,13 @@ def tokenizer(model: Path, source: SourceJob) -> Any:
             "this target serves fast tokenizers: add a tokenizer.json to the model",
         )
     return fast
+
+
+def image_processor(model: Path, source: SourceJob) -> Any:
+    """The model's image processor, in the form that needs Pillow and numpy only."""
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(model, use_fast=False, trust_remote_code=source.trust_remote_code)
 
 
 def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:

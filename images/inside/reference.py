@@ -8,9 +8,9 @@ Runs in the builder.
 import argparse
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,7 +34,9 @@ from images.inside.contract import (
 from images.inside.generation import inputs, recording
 from images.inside.prompts import Prompts
 from images.inside.text import TOKENIZER, Tokenizer
+from images.inside.vision import recording as recording_of_pictures
 
+T = TypeVar("T")
 SAME = 1e-3
 """Outputs this close are the same for the question whether padding changes them."""
 PIPELINE: Mapping[str, dict[str, Any]] = {
@@ -57,6 +59,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> None:
     """Write what the exporter, the gate and the manifest need to know about the original."""
+    source, reference = (_of_pictures if job.task in tasks.PICTURES else _of_texts)(job, model, out, user_suite)
+    write_json(out / "source.json", source)
+    compare.save(out / REFERENCE, reference)
+
+
+def _of_pictures(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> tuple[Source, Reference]:
+    from transformers import pipeline
+
+    del out  # all that is needed of the original is in its facts
+    processor, network = _loaded(job, lambda: (original.image_processor(model, job), original.transformer(model, job)))
+    source, task = recording_of_pictures.source(processor, network, job.model.id), tasks.load(job.task)
+    assert source.image  # noqa: S101 - it was just made
+    recorder = recording_of_pictures.Recorder(
+        task,
+        draft(job, source),
+        source.image,
+        processor,
+        original.TorchRunner(network, processor.model_input_names),
+        pipeline(job.task, model=network, image_processor=processor, device="cpu"),
+    )
+    return source, recorder.record([*task.suite(""), *_user_cases(user_suite, job, task)])
+
+
+def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> tuple[Source, Reference]:
     fast, sentence, network = _load(job, model)
     source = _source(job, fast, sentence, network)
     fast.model_max_length = source.max_length
@@ -71,8 +97,7 @@ def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> N
         answers = None if job.task == "feature-extraction" else _Pipeline(fast, network, job.task)
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, answers)
         reference = recorder.record([*task.suite(source.mask_token), *_user_cases(user_suite, job, task)])
-    write_json(out / "source.json", source)
-    compare.save(out / REFERENCE, reference)
+    return source, reference
 
 
 def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> bool:
@@ -92,14 +117,18 @@ def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> b
 
 
 def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:
-    """Tokenizer, sentence-transformers model or None, network; or the step ends with what is wrong with the model."""
+    """Tokenizer, sentence-transformers model or None, network."""
+    if not original.embeds(model, job):
+        return _loaded(job, lambda: (original.tokenizer(model, job), None, original.transformer(model, job)))
+    sentence = _loaded(job, lambda: original.sentence_model(model, job))
+    # Its own tokenizer may lower the case, which the model's does not.
+    return sentence[0].tokenizer, sentence, sentence[0].auto_model
+
+
+def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
+    """What was loaded; or the step ends with what is wrong with the model."""
     try:
-        fast = original.tokenizer(model, job)
-        if not original.embeds(model, job):
-            return fast, None, original.transformer(model, job)
-        sentence = original.sentence_model(model, job)
-        # Its own tokenizer may lower the case, which the model's does not.
-        return sentence[0].tokenizer, sentence, sentence[0].auto_model
+        return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         original.refuse(
             f"transformers cannot load {job.model.id} for {job.task}: {_first_line(error)}",
@@ -143,7 +172,7 @@ class _Recorder(NamedTuple):
 
     def _items(self, name: str, payload: Mapping[str, Any]) -> list[Item]:
         try:
-            return self.task.prepare(payload, self.tokenizer, self.manifest).items
+            return list(self.task.prepare(payload, self.tokenizer, self.manifest).items)
         except InputError as error:
             original.refuse(
                 f"the suite's input {name!r} is refused by {self.task.name}: {error}", "correct the suite file"

@@ -26,6 +26,15 @@ class Latency(Struct, kw_only=True):
     http_p95_ms: float
 
 
+class TokenLatency(Struct, kw_only=True):
+    """Milliseconds of one streamed answer over HTTP on loopback: to its first token, and from one token to the next."""
+
+    first_p50_ms: float
+    first_p95_ms: float
+    next_p50_ms: float
+    next_p95_ms: float
+
+
 class Report(Struct, kw_only=True):
     """The smoke test's result.
 
@@ -34,6 +43,8 @@ class Report(Struct, kw_only=True):
         figures: one entry an input, through the runner.
         http_figures: the same through the served API.
         misses: every figure past its bound, as a sentence.
+        latency: of a model that predicts.
+        token_latency: of a model that generates.
         runtime: what the runner says of itself.
 
     """
@@ -49,6 +60,7 @@ class Report(Struct, kw_only=True):
     http_figures: list[Figures] = []
     misses: list[str] = []
     latency: Latency | None = None
+    token_latency: TokenLatency | None = None
     runtime: dict[str, str] = {}
 
     @property

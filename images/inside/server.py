@@ -114,7 +114,7 @@ def compose(manifest: Manifest, settings: Settings) -> Served:
 def _predicting(service: Service) -> tuple[Work[Any], list[Route]]:
     model, probes = Predicting(service), Probes(service)
     apis = (
-        Embeddings(service, model),
+        *((Embeddings(service, model),) if service.manifest.image is None else ()),
         Models(service),
         HuggingFace(service, model),
         probes,

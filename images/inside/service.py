@@ -87,6 +87,15 @@ class Service:
         """Stop tokenising."""
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def most_waiting(self) -> int:
+        """How many inputs may wait for the model."""
+        return self._most(self.settings.max_queue)
+
+    def _most(self, inputs: int) -> int:
+        """A bound on inputs: a picture's file is small, and what is made of it for the model is not."""
+        return min(inputs, self.settings.max_images) if self.manifest.image else inputs
+
     async def body(self, request: Request) -> bytes:
         """A request's body, when this server can answer it: 503 before it is ready, 413 for too many bytes."""
         if not self._loaded:
@@ -95,13 +104,21 @@ class Service:
 
     def check_count(self, inputs: int, param: str) -> None:
         """Raise a 413 `ApiError` for more inputs than one request may have."""
-        if inputs > self.settings.max_inputs:
-            message = f"{param}: {inputs} inputs; one request may have {self.settings.max_inputs}"
+        most = self._most(self.settings.max_inputs)
+        if inputs > most:
+            message = f"{param}: {inputs} inputs; one request may have {most}"
             raise ApiError(413, message, code="too_many_inputs", param=param)
 
-    async def aside(self, size: int, call: Callable[[], T]) -> T:
-        """Run a request's tokenisation where it disturbs others least; `size` is its body's, in bytes."""
-        if size <= INLINE_BYTES:
+    async def aside(self, size: int, call: Callable[[], T], *, inline: bool = True) -> T:
+        """Run a request's preprocessing where it disturbs others least.
+
+        Args:
+            size: its body's, in bytes.
+            call: the work.
+            inline: whether a small body is little work.
+
+        """
+        if inline and size <= INLINE_BYTES:
             return call()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
 

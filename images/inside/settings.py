@@ -27,6 +27,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_queue: Annotated[int, Meta(ge=1, description="inputs that may wait; more are answered 429")] = 4096
     max_queue_tokens: Annotated[int, Meta(ge=1, description="tokens that may wait; more are answered 429")] = 262144
     max_inputs: Annotated[int, Meta(ge=1, description="inputs of one request; more are answered 413")] = 2048
+    max_images: Annotated[
+        int,
+        Meta(
+            ge=1, description="images of one request, more are answered 413; and that may wait, more are answered 429"
+        ),
+    ] = 128
     slots: Annotated[int, Meta(ge=1, le=1024, description="sequences that are generated at once")] = 8
     max_prefill_tokens: Annotated[
         int, Meta(ge=1, description="prompt tokens that are read between two tokens of the answers under way")

@@ -1,5 +1,6 @@
 """The smoke test: files, hardware, reference, HTTP, latency, in this order; the first failure decides the exit code."""
 
+import http.client
 import json
 import logging
 import platform
@@ -7,9 +8,11 @@ import statistics
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -27,15 +30,17 @@ from images.inside.contract import (
     read_manifest,
 )
 from images.inside.export import digests
-from images.inside.generation import proof
+from images.inside.generation import bench, proof
 from images.inside.loaded import Loaded, LoadedGenerator
 from images.inside.logs import log
-from images.inside.report import Check, Latency, Report
+from images.inside.report import Check, Latency, Report, TokenLatency
 from images.inside.settings import Settings
 
 MIB = 2**20
 REPEATS = 40
 """Requests behind a latency figure: few enough for a smoke test, enough for a 95th percentile."""
+ANSWERS, ANSWER = 10, 16
+"""Answers behind the latency of a model that generates, and the tokens of each."""
 SETTINGS = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
 """The tested server's: a suite of one's own may be large."""
 EXITS: Mapping[type[Exception], Exit] = {
@@ -80,11 +85,14 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator, reference: Reference) -> str:
-    """What a model that generates answers through the served API. Raises `OutputsDifferError`."""
+def check_answers(model: LoadedGenerator, reference: Reference) -> tuple[TokenLatency, str]:
+    """What a model that generates answers through the served API, and when. Raises `OutputsDifferError`."""
     own = proof.answers(model, reference)  # the server is the generator's only user
     with server.running(model.manifest, SETTINGS, lambda: model) as url:
-        return proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
+        said = proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
+        latency = measure_tokens(model, proof.prompt(reference), url)
+    first, after = f"first token p50 {latency.first_p50_ms:.1f} ms", f"next {latency.next_p50_ms:.1f} ms"
+    return latency, f"{said}; {first}, {after}"
 
 
 def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | LoadedGenerator:
@@ -92,7 +100,7 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | 
     check_files(artifact, manifest)
     check_hardware(manifest)
     model = loaded.load(artifact, settings.threads or threads.cpu_threads(), settings.slots)
-    misses = compare.misses(gate.measure(model, compare.load(artifact / REFERENCE)), manifest.bounds)
+    misses = compare.misses(_measured(model, compare.load(artifact / REFERENCE)), manifest.bounds)
     if misses and settings.accept_differences:
         log(
             logging.WARNING,
@@ -102,6 +110,16 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | 
         return model
     _raise(misses)
     return model
+
+
+def _measured(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figures]:
+    """The gate's figures. A runtime that fails on an input says nothing of what the original says."""
+    try:
+        return gate.measure(model, reference)
+    except tuple(EXITS):
+        raise
+    except Exception as error:  # runtimes' errors share no base class
+        raise OutputsDifferError(f"the runtime fails on the suite: {str(error) or type(error).__name__}") from error
 
 
 def run(artifact: Path) -> Report:
@@ -147,13 +165,14 @@ class _Smoke:
 
     def _reference(self, model: Loaded | LoadedGenerator) -> tuple[Reference, str]:
         reference = compare.load(self.artifact / REFERENCE)
-        self.found["figures"] = gate.measure(model, reference)
+        self.found["figures"] = _measured(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
 
     def _http(self, model: Loaded | LoadedGenerator, reference: Reference) -> tuple[None, str]:
         if isinstance(model, LoadedGenerator):
-            return None, check_answers(model, reference)
+            self.found["token_latency"], said = check_answers(model, reference)
+            return None, said
         with server.running(model.manifest, SETTINGS, lambda: model) as url:
             self.found["http_figures"] = check_http(model, reference, url)
             self._held(self.found["http_figures"], model.manifest)
@@ -173,7 +192,7 @@ class _Smoke:
         )
         results = {
             name: self.found[name]
-            for name in ("figures", "http_figures", "misses", "latency", "runtime")
+            for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime")
             if name in self.found
         }
         return Report(exit=code, model=manifest.model.id if manifest else "", checks=self.checks, **about, **results)
@@ -187,6 +206,20 @@ def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Late
     runner = _milliseconds(lambda: model.ask(payload))
     http = _milliseconds(lambda: _post(f"{url}/predict", payload))
     return Latency(runner_p50_ms=runner[0], runner_p95_ms=runner[1], http_p50_ms=http[0], http_p95_ms=http[1])
+
+
+def measure_tokens(model: LoadedGenerator, prompt: Sequence[int], url: str) -> TokenLatency:
+    """Wall time of streamed answers to one prompt, one after the other, over HTTP on loopback."""
+    body = bench.body(model.manifest.model.id, prompt, ANSWER)
+    with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection:
+        answers = [bench.ask(connection, body) for _ in range(ANSWERS)]
+    first, gaps = [answer.first for answer in answers], [gap for answer in answers for gap in answer.gaps]
+    return TokenLatency(
+        first_p50_ms=statistics.median(first) * 1000,
+        first_p95_ms=bench.p95(first) * 1000,
+        next_p50_ms=statistics.median(gaps) * 1000,
+        next_p95_ms=bench.p95(gaps) * 1000,
+    )
 
 
 def _milliseconds(action: Callable[[], object]) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""Tensors of the Open Inference Protocol to sequences, and outputs back to tensors."""
+"""Tensors of the Open Inference Protocol to items, and outputs back to tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -15,6 +15,8 @@ from images.inside.text import Tokenizer
 TEXT = "text"
 IDS = ("input_ids", "attention_mask", "token_type_ids")
 _DATATYPES = {TEXT: ("BYTES", 1), **dict.fromkeys(IDS, ("INT64", 2))}
+_KINDS: Mapping[str, tuple[type, ...]] = {"BYTES": (str,), "INT64": (int,), "FP32": (float, int)}
+"""What JSON has for a datatype: a number without a fraction is a float as well, and a boolean is no number."""
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -29,9 +31,9 @@ class InputTensor(Strict):
     """One input tensor.
 
     Attributes:
-        name: `text`, or `input_ids`, `attention_mask`, `token_type_ids`.
-        shape: the length of each axis; texts have one, token ids two.
-        datatype: `BYTES` for texts, `INT64` for token ids.
+        name: `text`, or `input_ids`, `attention_mask`, `token_type_ids`; of pictures `image` or `pixel_values`.
+        shape: the length of each axis; texts and images have one, token ids two, pixels four.
+        datatype: `BYTES` for texts and images, `INT64` for token ids, `FP32` for pixels.
         data: the contents, row by row, flat or nested.
 
     """
@@ -52,19 +54,44 @@ class OutputTensor(msgspec.Struct):
     data: list[float]
 
 
+class TensorFacts(msgspec.Struct):
+    """A tensor's form; -1 is an axis of any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
 class Rows(NamedTuple):
-    """A request's sequences, and which columns of its tensors each fills.
+    """A request's items, and which columns of its tensors each fills.
 
     Attributes:
-        items: one sequence a row.
-        columns: one slice a row.
+        items: one item a row.
+        columns: one slice a row; empty where items are no sequences.
         width: how many columns the tensors have.
 
     """
 
-    items: list[Item]
+    items: Sequence[Any]
     columns: list[slice]
     width: int
+
+
+class Form(NamedTuple):
+    """The tensors that a modality takes.
+
+    Attributes:
+        about: what they hold, in words.
+        read: a request's tensors to items. Raises `InputError` and `TooLargeError`.
+        inputs: their names and forms.
+        example: one for the documentation.
+
+    """
+
+    about: str
+    read: Callable[..., Rows]
+    inputs: Callable[[Manifest], list[TensorFacts]]
+    example: Callable[[], dict[str, Any]]
 
 
 def read(inputs: Sequence[InputTensor], tokenizer: Tokenizer, manifest: Manifest, *, truncate: bool) -> Rows:
@@ -79,42 +106,63 @@ def read(inputs: Sequence[InputTensor], tokenizer: Tokenizer, manifest: Manifest
     raise InputError(f"expected one tensor {TEXT}, or {IDS[0]} with {IDS[1]} and {IDS[2]} if need be - at `$.inputs`")
 
 
+def text_inputs(manifest: Manifest) -> list[TensorFacts]:
+    """What a model that reads text takes."""
+    del manifest
+    return [TensorFacts(TEXT, "BYTES", [-1]), *(TensorFacts(name, "INT64", [-1, -1]) for name in IDS)]
+
+
+def text_example() -> dict[str, Any]:
+    """A text, as a tensor."""
+    return {"name": TEXT, "shape": [1], "datatype": "BYTES", "data": ["The quick brown fox"]}
+
+
+TEXTS = Form("texts or token ids", read, text_inputs, text_example)
+
+
 def write(name: str, outputs: Sequence[FloatArray], rows: Rows, manifest: Manifest) -> OutputTensor:
     """One output of all rows as a tensor; where it has one entry a token, padding is zero."""
     array = _joined(outputs, rows, manifest)
     return OutputTensor(name, "FP32", list(array.shape), array.ravel().tolist())
 
 
-def _array(tensor: InputTensor) -> Any:
-    """A tensor's contents, checked against what its name, datatype and shape promise."""
-    datatype, axes = _DATATYPES.get(tensor.name, ("", 0))
+def check(tensor: InputTensor, known: Mapping[str, tuple[str, int]]) -> None:
+    """Raise `InputError` for a tensor that is none of these, by name to datatype and number of axes."""
+    datatype, axes = known.get(tensor.name, ("", 0))
     if not datatype:
-        raise InputError(f"there is no input {tensor.name!r}; there are {', '.join(_DATATYPES)} - at `$.inputs`")
+        raise InputError(f"there is no input {tensor.name!r}; there are {', '.join(known)} - at `$.inputs`")
     if (tensor.datatype, len(tensor.shape)) != (datatype, axes):
         raise InputError(f"{tensor.name} is {datatype} with {axes} axes - at `$.inputs`")
     if 0 in tensor.shape:
         raise InputError(f"{tensor.name} is empty - at `$.inputs`")
-    return _contents(tensor, str if datatype == "BYTES" else int).reshape(tensor.shape)
 
 
-def _contents(tensor: InputTensor, kind: type) -> Any:
-    flat = list(_flattened(tensor.data, tensor.name))
+def _array(tensor: InputTensor) -> Any:
+    """A tensor's contents, checked against what its name, datatype and shape promise."""
+    check(tensor, _DATATYPES)
+    flat = contents(tensor, str if tensor.datatype == "BYTES" else int)
+    if tensor.datatype == "INT64" and any(not 0 <= value < VOCABULARY for value in flat):
+        raise InputError(f"{tensor.name} has a value that is no token id, mask or type - at `$.inputs`")
+    return np.array(flat, object if tensor.datatype == "BYTES" else np.int64).reshape(tensor.shape)
+
+
+def contents(tensor: InputTensor, kind: type) -> list[Any]:
+    """A tensor's values, flat. Raises `InputError` when they are not what its shape and datatype promise."""
+    flat = list(_flattened(tensor.data, tensor.name, len(tensor.shape)))
     if len(flat) != int(np.prod(tensor.shape, dtype=object)):
         raise InputError(f"{tensor.name} has {len(flat)} values, which is not shape {tensor.shape} - at `$.inputs`")
-    if any(type(value) is not kind for value in flat):
+    if any(type(value) not in _KINDS[tensor.datatype] for value in flat):
         raise InputError(f"{tensor.name} takes {kind.__name__} values only - at `$.inputs`")
-    if kind is int and any(not 0 <= value < VOCABULARY for value in flat):
-        raise InputError(f"{tensor.name} has a value that is no token id, mask or type - at `$.inputs`")
-    return np.array(flat, object if kind is str else np.int64)
+    return flat
 
 
-def _flattened(data: Sequence[Any], name: str) -> list[Any]:
-    """Flat contents; the protocol allows one nesting for each axis, and no tensor here has more than two."""
-    if all(isinstance(entry, list) for entry in data):
-        if len({len(entry) for entry in data}) > 1:
-            raise InputError(f"the rows of {name} differ in length - at `$.inputs`")
-        return [value for entry in data for value in entry]
-    return list(data)
+def _flattened(data: Sequence[Any], name: str, axes: int) -> Sequence[Any]:
+    """Flat contents; the protocol allows one nesting for each axis."""
+    if axes < 2 or not all(isinstance(entry, list) for entry in data):  # noqa: PLR2004 - a nesting has two axes
+        return data
+    if len({len(entry) for entry in data}) > 1:
+        raise InputError(f"the rows of {name} differ in length - at `$.inputs`")
+    return _flattened([value for entry in data for value in entry], name, axes - 1)
 
 
 def _texts(texts: Sequence[str], tokenizer: Tokenizer, manifest: Manifest, *, truncate: bool) -> Rows:
@@ -152,7 +200,7 @@ def _item(ids: IntArray, types: IntArray, columns: slice, tokenizer: Tokenizer, 
 
 
 def _joined(outputs: Sequence[FloatArray], rows: Rows, manifest: Manifest) -> FloatArray:
-    if not collate.per_token(outputs[0], len(rows.items[0].ids), manifest):
+    if not collate.per_token(outputs[0], rows.items[0].length, manifest):
         return np.stack(outputs)
     joined = np.zeros((len(outputs), rows.width, *outputs[0].shape[1:]), np.float32)
     for row, (columns, output) in enumerate(zip(rows.columns, outputs, strict=True)):

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from images.inside.batching import QueueFullError
-from images.inside.contract import InputError, TooLongError
+from images.inside.contract import InputError, TooLargeError
 from images.inside.logs import log, logger
 from images.inside.metrics import Metrics
 
@@ -84,6 +84,7 @@ class Route:
         api: whose conventions it follows.
         summary: one line for the documentation.
         request: type of the body, for the documentation; None for no body.
+        raw: a media type of files that are a body as well, for the documentation; empty for none.
         response: type of the answer; a string is a media type.
         event: type of one event of a streamed answer; None when it cannot be streamed.
         example: a body, or values of the path's parameters, for a command to copy.
@@ -99,6 +100,7 @@ class Route:
     api: Api
     summary: str
     request: Any = None
+    raw: str = ""
     response: Any = None
     event: Any = None
     example: Mapping[str, Any] = field(default_factory=dict)
@@ -205,8 +207,8 @@ def explain(error: Exception, api: Api, trace: Trace) -> ApiError:
     match error:
         case ApiError():
             return error
-        case TooLongError():
-            return ApiError(413, str(error), code="input_too_long")
+        case TooLargeError():
+            return ApiError(413, str(error), code=error.code)
         case InputError():
             return _invalid(str(error), api.invalid)
         case QueueFullError():

@@ -85,7 +85,7 @@ def _quantize(exact: Path, given: Exporting) -> Exported:
 
 def _passes(given: Exporting, made: Exported) -> bool:
     """Whether the artifact as it stands keeps the bounds, by the image's own runner and comparison."""
-    shutil.copy(given.work / "tokenizer.json", given.out)
+    sealing.carry(given)
     model = loaded.of(given.out, sealing.manifest_of(given, made), threads=1)
     return not compare.misses(gate.measure(model, compare.load(given.work / REFERENCE)), given.job.bounds)
 

@@ -4,8 +4,10 @@ The builder's graphs run in plain ONNX Runtime. Each exporter has an environment
 versions of transformers.
 """
 
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from images.inside import original
 from images.inside.contract import Exported, Exporting
 
 ENTRY = "model.onnx"
@@ -22,6 +25,9 @@ CACHE = "modelyard.cache"
 BUILDER = "onnxruntime_genai.models.builder"
 PRECISION = {"none": "fp32", "int8": "int8", "int4": "int4"}
 """The builder's names of our modes."""
+TASK = "text-generation-with-past"
+FED = re.compile(r"input_ids|attention_mask|past_key_values\.\d+\.(key|value)")
+"""A decoder's inputs in the image, and `position_ids` where the cache is concatenated."""
 LAST_ONLY = "prune_lm_head=true"
 """A prompt's logits are computed behind its last token only: a fifth of a small model's prefill."""
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -48,18 +54,61 @@ def _optimum(given: Exporting) -> Exported:
         main_export(
             str(given.model),
             output=work,
-            task="text-generation-with-past",
+            task=TASK,
             library_name="transformers",
             device="cpu",
             dtype="fp32",
             do_validation=False,  # Optimum only warns; the gate is ours
             no_post_process=False,  # without it tied weights are stored twice
             trust_remote_code=given.source.trust_remote_code,
+            custom_onnx_configs=_with_positions(_config(given)) or None,  # an empty one would spoil its messages
         )
         for file in Path(work).glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
-    _seal(given.out / ENTRY, "concatenated", 0)
+    graph = _graph(given.out / ENTRY)
+    _require_inputs(graph, given, "position_ids")
+    _save(graph, given.out / ENTRY, "concatenated")
     return Exported(ENTRY)
+
+
+def _config(given: Exporting) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(given.model, trust_remote_code=given.source.trust_remote_code)
+
+
+def _with_positions(config: Any) -> dict[str, Any]:
+    """Optimum's own description of the graph and the input `position_ids`, for a network that takes it.
+
+    Without it some graphs count positions by the length of the cache, which rows that are padded on the left share.
+    Empty where Optimum knows no such model, which it says better itself.
+    """
+    from optimum.exporters.tasks import TasksManager
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    network = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if network is None or "position_ids" not in inspect.signature(network.forward).parameters:
+        return {}
+    try:
+        made = TasksManager.get_exporter_config_constructor(
+            "onnx", task=TASK, model_type=config.model_type, library_name="transformers"
+        )(config, use_past=True, use_past_in_inputs=True)
+    except (KeyError, ValueError):
+        return {}
+    made.__class__ = _placed(type(made))
+    return {"model": made}
+
+
+def _placed(described: Any) -> Any:
+    class Placed(described):  # type: ignore[misc]  # a class of Optimum's
+        """A description with one more input."""
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            """Axes by input."""
+            return {**super().inputs, "position_ids": {0: "batch_size", 1: "sequence_length"}}
+
+    return Placed
 
 
 def _genai(given: Exporting) -> Exported:
@@ -67,24 +116,16 @@ def _genai(given: Exporting) -> Exported:
     mode = given.job.mode
     with tempfile.TemporaryDirectory() as work:
         made, cache = Path(work, "made"), Path(work, "cache")
-        _run(
-            "-i",
-            given.model,
-            "-o",
-            made,
-            "-p",
-            PRECISION[mode],
-            "-e",
-            "cpu",
-            "-c",
-            cache,
-            "--extra_options",
-            *OPTIONS[mode],
-        )
+        told = ("-i", given.model, "-o", made, "-p", PRECISION[mode], "-e", "cpu", "-c", cache)
+        _run(*told, "--extra_options", *OPTIONS[mode])
         for file in made.glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
-        config = json.loads((made / "genai_config.json").read_text())
-    _seal(given.out / ENTRY, "shared", int(config["model"]["decoder"]["head_size"]))
+        head_size = json.loads((made / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
+    graph = _graph(given.out / ENTRY)
+    _require_inputs(graph, given)
+    _size_heads(graph, int(head_size))
+    _limit_attention(graph, _config(given))
+    _save(graph, given.out / ENTRY, "shared")
     return Exported(ENTRY, ", ".join(OPTIONS[mode]))
 
 
@@ -96,14 +137,51 @@ def _run(*arguments: str | Path) -> None:
         raise RuntimeError((done.stderr.strip() or "the model builder failed").splitlines()[-1])
 
 
-def _seal(file: Path, cache: str, head_size: int) -> None:
-    """Write into the graph how it holds its cache, and the size of a head where the builder left it open."""
+def _graph(file: Path) -> Any:
     import onnx
 
-    graph: Any = onnx.load(file, load_external_data=False)
+    return onnx.load(file, load_external_data=False)
+
+
+def _require_inputs(graph: Any, given: Exporting, *more: str) -> None:
+    """End the step when the graph takes what the image does not feed: another kind of cache, or no cache of its own."""
+    others = [tensor.name for tensor in graph.graph.input if not FED.fullmatch(tensor.name) and tensor.name not in more]
+    cached = any("past_key_values" in tensor.name for tensor in graph.graph.input)
+    if others or not cached:
+        what = f"its graph takes {', '.join(others[:4])}" if others else "its graph keeps no keys and values"
+        original.refuse(
+            f"{given.job.exporter} exports {given.source.model.id} in a form that this target does not run: {what}",
+            "try another --quantize mode, which another exporter makes, or another target",
+        )
+
+
+def _size_heads(graph: Any, head_size: int) -> None:
+    """The builder leaves the size of a head open."""
     for tensor in (*graph.graph.input, *graph.graph.output):
         shape = tensor.type.tensor_type.shape.dim
-        if head_size and len(shape) == 4:  # noqa: PLR2004 - only the cache has four
+        if len(shape) == 4:  # noqa: PLR2004 - only the cache has four
             shape[3].dim_value = head_size
+
+
+def _limit_attention(graph: Any, config: Any) -> None:
+    """A window over all layers, which the builder passes over: it reads windows of single layers only."""
+    window = getattr(config, "sliding_window", None)
+    if not window or getattr(config, "layer_types", None):
+        return
+    limits = [
+        attribute
+        for node in graph.graph.node
+        if node.op_type == "GroupQueryAttention"
+        for attribute in node.attribute
+        if attribute.name == "local_window_size"
+    ]
+    for limit in limits:
+        limit.i = window
+
+
+def _save(graph: Any, file: Path, cache: str) -> None:
+    """Write the graph; it says how it holds its cache."""
+    import onnx
+
     onnx.helper.set_model_props(graph, {CACHE: cache})
     onnx.save(graph, file)

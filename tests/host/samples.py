@@ -144,7 +144,7 @@ def config(cache: Path, **changes: Any) -> Config:
         extra_index_url="",
         builder_base="reg.example/builder@sha256:b1",
         runtime_base="reg.example/runtime@sha256:r1",
-        example=Example(model="pypi:example==1"),
+        examples={"first": Example(model="pypi:example==1")},
         bootstrap=recipe,
         cache=cache,
     )

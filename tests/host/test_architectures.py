@@ -17,6 +17,7 @@ from tests.checkpoints import TASKS
         ("T5ForConditionalGeneration", "text2text-generation"),
         ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
         ("ViTForImageClassification", "image-classification"),
+        ("DeiTForImageClassificationWithTeacher", "image-classification"),
         ("BertModel", "feature-extraction"),
     ],
 )

@@ -225,11 +225,23 @@ def test_every_option_reaches_the_build(invoke: Invoke, monkeypatch: pytest.Monk
     )
 
 
-def test_without_a_model_the_bundled_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_the_first_example_is_built(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[build.Request] = []
     monkeypatch.setattr(build, "build", remembering(asked))
     invoke("build", "--target", TARGET)
     assert asked[0].model.startswith("pypi:")
+
+
+def test_an_example_is_named_by_its_name(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[build.Request] = []
+    monkeypatch.setattr(build, "build", remembering(asked))
+    invoke("build", "--target", TARGET, "--model", "example:smollm2")
+    assert "smollm2" in asked[0].model.removeprefix("pypi:")
+
+
+def test_an_unknown_example_is_refused_before_anything_is_done(invoke: Invoke) -> None:
+    code, _, said = invoke("build", "--target", TARGET, "--model", "example:gpt5")
+    assert (code, "example:minilm, example:smollm2" in said) == (2, True)
 
 
 def test_renders_that_are_current_are_left_alone(invoke: Invoke) -> None:
@@ -269,6 +281,19 @@ def test_a_benchmark_prints_what_the_image_measured(invoke: Invoke, machine: sam
     machine.answers["bench"] = "{}\n"
     assert invoke("bench", "--image", "a:b", "--json", "--seconds", "1") == (0, "{}\n", "")
     assert machine.asked == ["run a:b bench --seconds=1.0 --json"]
+
+
+def test_a_benchmark_may_be_told_lengths_and_clients(invoke: Invoke, machine: samples.FakeEngine) -> None:
+    machine.answers["bench"] = ""
+    invoke("bench", "--image", "a:b", "--lengths", "16, 128", "--clients", "8")
+    assert machine.asked == ["run a:b bench --seconds=3.0 --lengths 16 128 --clients 8"]
+
+
+@pytest.mark.parametrize("text", ["many", "8,", "0", "-1", "1.5", "1 8"])
+def test_lengths_that_are_no_numbers_are_refused(text: str, invoke: Invoke) -> None:
+    code, _, err = invoke("bench", "--image", "a:b", f"--clients={text}")
+    message = f"error: --clients is {text!r}: numbers above 0 were expected\n  -> write, say, --clients 1,8\n"
+    assert (code, err) == (2, message)
 
 
 def test_a_failed_benchmark_says_why(invoke: Invoke, machine: samples.FakeEngine) -> None:

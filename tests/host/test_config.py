@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ PROJECT = """
 extra_index_url = "https://extra.example/simple"
 builder_base = ""
 runtime_base = ""
-[tool.modelyard.example]
-model = "pypi:example==1"
+[tool.modelyard.examples]
+first.model = "pypi:first==1"
+second.model = "./second"
 [tool.modelyard.bootstrap]
 suite = "bookworm"
 python = "3.11"
@@ -58,6 +60,32 @@ def test_the_cache_is_where_the_variable_says(root: Path) -> None:
 @pytest.mark.parametrize("environment", [{}, {"MODELYARD_CACHE": ""}])
 def test_else_the_cache_is_where_the_system_keeps_caches(environment: dict[str, str], root: Path) -> None:
     assert config.load(environment, root).cache.name == "modelyard"
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("", "pypi:first==1"),
+        ("example:first", "pypi:first==1"),
+        ("example:second", "./second"),
+        ("org/example", "org/example"),
+    ],
+)
+def test_a_model_is_an_example_by_name_or_itself(text: str, model: str, root: Path) -> None:
+    assert config.load({}, root).model(text) == model
+
+
+@pytest.mark.parametrize("name", ["third", "", "First", "first "])
+def test_an_example_that_there_is_not_is_told_which_there_are(name: str, root: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.load({}, root).model(f"example:{name}")
+    assert caught.value.what == f"there is no example {name!r}"
+    assert caught.value.hint == "the examples are: example:first, example:second"
+
+
+def test_a_project_without_examples_is_refused(root: Path) -> None:
+    (root / "pyproject.toml").write_text(re.sub("first.model.*\nsecond.*\n", "", PROJECT))
+    assert "length >= 1 - at `$.examples`" in refused(root)
 
 
 @pytest.mark.parametrize("base", ["debian:12", "debian", "debian@sha512:0"])

@@ -10,8 +10,9 @@ from images import present
 from images.build import Built
 from images.engine import Engine
 from images.inside import tasks
+from images.inside.compare import Figures
 from images.inside.contract import Bounds, Embedding
-from images.inside.report import Report
+from images.inside.report import Report, TokenLatency
 from images.record import Override
 from tests.host import samples
 
@@ -68,6 +69,17 @@ def test_without_latency_there_is_no_line_of_it() -> None:
     assert "latency" not in built(verdict=verdict)
 
 
+def test_a_model_that_generates_has_the_latency_of_its_tokens() -> None:
+    tokens = TokenLatency(first_p50_ms=80, first_p95_ms=90, next_p50_ms=8, next_p95_ms=9.5)
+    text = built(verdict=samples.report(latency=None, token_latency=tokens))
+    assert "latency   first token p50 80.0 ms, p95 90.0 ms; next p50 8.0 ms, p95 9.5 ms (first input, HTTP)" in text
+
+
+def test_the_figures_over_all_inputs_are_no_input() -> None:
+    figures = [Figures(case="short", greedy=1.0), Figures(case="all inputs", agreement=1.0)]
+    assert "gate      1 inputs against the original" in built(verdict=samples.report(figures=figures))
+
+
 def test_a_model_without_a_revision_is_told_by_its_digest() -> None:
     model = msgspec.structs.replace(samples.MODEL, source="folder", revision="")
     assert "acme/Tiny_Model (folder) sha256:4d0de1" in built(info=samples.info(model=model))
@@ -88,11 +100,17 @@ def test_the_commands_find_the_engine_that_we_started() -> None:
     assert commands(machine)[0].startswith("DOCKER_HOST=unix:///c/docker.sock docker run ")
 
 
-@pytest.mark.parametrize("task", tasks.NAMES)
+@pytest.mark.parametrize("task", tasks.TEXTS)
 def test_the_first_request_of_every_task_is_one_that_it_takes(task: str) -> None:
     route, body = curl(task=task, mask_token="[MASK]")  # noqa: S106 - a token of text
     assert route == "/predict"
     msgspec.convert(body, tasks.load(task).payload_type)
+
+
+@pytest.mark.parametrize("task", tasks.PICTURES)
+def test_a_model_for_pictures_is_sent_a_file(task: str) -> None:
+    ask = commands(task=task)[1]
+    assert ask.endswith("/predict -H 'content-type: image/jpeg' --data-binary @picture.jpg")
 
 
 def test_an_embedding_model_is_asked_for_embeddings() -> None:

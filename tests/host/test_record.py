@@ -7,7 +7,7 @@ from images import record
 from images.engine import ImageFacts
 from images.errors import EngineError, GateError, UsageError
 from images.inside.compare import Figures
-from images.inside.report import Report
+from images.inside.report import Report, TokenLatency
 from images.record import MIB, Sizes
 from tests.host import samples
 from tests.host.samples import FakeEngine
@@ -81,6 +81,17 @@ def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
         "latency.p50-ms": "3.00",
         "latency.p95-ms": "4.00",
         "size.without-model": "2",
+    }
+
+
+def test_a_model_that_generates_is_labelled_with_the_latency_of_its_tokens() -> None:
+    tokens = TokenLatency(first_p50_ms=80, first_p95_ms=90, next_p50_ms=8, next_p95_ms=9.5)
+    labels = record.figures(samples.report(latency=None, token_latency=tokens), samples.record().sizes, "")
+    assert {key: value for key, value in labels.items() if key.startswith("latency")} == {
+        "latency.first-p50-ms": "80.00",
+        "latency.first-p95-ms": "90.00",
+        "latency.next-p50-ms": "8.00",
+        "latency.next-p95-ms": "9.50",
     }
 
 

@@ -86,7 +86,14 @@ def test_a_model_without_tokenizer_is_refused(folder: Path, cache: Path) -> None
 
 def test_an_image_model_needs_no_tokenizer(folder: Path, cache: Path) -> None:
     (folder / "tokenizer.json").unlink()
-    assert resolve(folder, cache, task="image-classification", tasks=("image-classification",)).files
+    (folder / "preprocessor_config.json").write_text("{}")
+    found = resolve(folder, cache, task="image-classification", tasks=("image-classification",))
+    assert "preprocessor_config.json" in [file.path for file in found.files]
+
+
+def test_an_image_model_needs_what_says_how_images_are_preprocessed(folder: Path, cache: Path) -> None:
+    error = refused(folder, cache, task="image-classification", tasks=("image-classification",))
+    assert "no preprocessor_config.json" in error
 
 
 def test_a_task_that_the_target_lacks_is_refused_with_what_it_has(folder: Path, cache: Path) -> None:

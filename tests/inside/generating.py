@@ -67,9 +67,6 @@ class ChainGenerator:
     def release(self, slot: int) -> None:
         self._states[slot] = [0]
 
-    def score(self, ids: Sequence[int]) -> FloatArray:
-        raise NotImplementedError
-
     def describe(self) -> dict[str, str]:
         return {"runtime": "chain"}
 

@@ -96,7 +96,7 @@ def tokenizer(facts: Manifest) -> Tokenizer:
 def loaded(facts: Manifest, runner: TableRunner) -> Loaded:
     """The model as the server's start gives it."""
     task = tasks.load(facts.task)
-    return Loaded(artifact=Path(), manifest=facts, tokenizer=tokenizer(facts), task=task, runner=runner)
+    return Loaded(artifact=Path(), manifest=facts, processor=tokenizer(facts), task=task, runner=runner)
 
 
 @contextmanager

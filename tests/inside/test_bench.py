@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from images.inside import bench, tasks
-from images.inside.bench import Benchmark, Load, Single
+from images.inside.bench import Benchmark, Load, Sample, Single
 from images.inside.contract import Manifest
 from images.inside.text import Tokenizer
 from tests.inside import serving, tiny
@@ -49,7 +49,7 @@ def tokens(body: bytes, folder: Path, task: str) -> int:
     return max(len(item.ids) for item in items)
 
 
-@pytest.mark.parametrize("task", tasks.NAMES)
+@pytest.mark.parametrize("task", tasks.TEXTS)
 @pytest.mark.parametrize("length", [64, 128, 300])
 def test_a_body_has_as_many_words_as_fit_into_the_length(task: str, length: int, tmp_path: Path) -> None:
     body = samples(tmp_path, task).body(length)
@@ -57,7 +57,7 @@ def test_a_body_has_as_many_words_as_fit_into_the_length(task: str, length: int,
     assert length - longest_word <= tokens(body, tmp_path, task) <= length
 
 
-@pytest.mark.parametrize("task", tasks.NAMES)
+@pytest.mark.parametrize("task", tasks.TEXTS)
 def test_a_body_has_a_word_though_none_fits(task: str, tmp_path: Path) -> None:
     body = json.loads(samples(tmp_path, task).body(1))
     assert "the" in json.dumps(body["inputs"])
@@ -76,27 +76,27 @@ def port() -> Iterator[int]:
         yield int(url.rpartition(":")[2])
 
 
-BODY = b'{"inputs": "one two"}'
+SAMPLE = Sample("2 tokens", 2, b'{"inputs": "one two"}')
 PROCESS: Any = Process()
 
 
 def test_one_client_is_measured_for_as_long_as_asked(port: int) -> None:
     since = time.perf_counter()
-    single = bench._single(PROCESS, port, BODY, 2, 0.2)
+    single = bench._single(PROCESS, port, SAMPLE, 0.2)
     assert time.perf_counter() - since >= 0.2
     assert single.requests >= 10
     assert 0 < single.p50_ms <= single.p95_ms
 
 
 def test_several_clients_answer_more_than_none(port: int) -> None:
-    load = bench._load(PROCESS, port, BODY, 2, 3, 0.2)
+    load = bench._load(PROCESS, port, SAMPLE, 3, 0.2)
     assert (load.clients, load.tokens) == (3, 2)
     assert load.requests_per_second > 10
 
 
 def test_a_refused_request_counts_as_none(port: int) -> None:
     times: list[float] = []
-    bench._client(port, b'{"inputs": 1}', time.perf_counter() + 0.05, times)
+    bench._client(port, SAMPLE._replace(body=b'{"inputs": 1}'), time.perf_counter() + 0.05, times)
     assert times == []
 
 

@@ -45,6 +45,28 @@ def missed(figures: Figures, bounds: Bounds) -> list[str]:
     return [miss.figure for miss in compare.misses([figures], bounds)]
 
 
+# Pictures as the model saw them
+
+
+def seen(pixels: FloatArray) -> list[Outputs]:
+    return [{"pixel_values": pixels, "logits": np.zeros(2, np.float32)}]
+
+
+def test_other_pixels_are_a_figure_of_their_own() -> None:
+    figures = measure(seen(np.zeros(9, np.float32)), seen(np.full(9, 0.25, np.float32)))
+    assert (figures.pixels, figures.max_abs_diff) == (0.25, 0.0)
+    assert missed(figures, Bounds(max_abs_diff=1e-4, pixels=1e-5)) == ["pixels"]
+
+
+def test_pixels_that_are_missing_are_as_wrong_as_can_be() -> None:
+    figures = measure(seen(np.zeros(9, np.float32)), logits(np.zeros(2, np.float32)))
+    assert figures.pixels == np.inf
+
+
+def test_texts_have_no_figure_of_pixels() -> None:
+    assert measure(logits(normal(0, 3)), logits(normal(0, 3))).pixels is None
+
+
 # The largest difference
 
 

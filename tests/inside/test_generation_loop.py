@@ -10,7 +10,7 @@ from images.inside.generation.answer import Piece
 from images.inside.generation.detokenize import Detokenizer
 from images.inside.generation.loop import GenerationLoop
 from images.inside.generation.request import Finish, Request, Sampling
-from images.inside.generation.scheduler import Limits, Step
+from images.inside.generation.scheduler import NOTHING, Limits, Step
 from tests.inside import generating, tiny
 from tests.inside.generating import EOS, LIMITS, ChainGenerator, alone, asked, ids, started
 
@@ -368,8 +368,21 @@ async def test_steps_are_counted(generator: ChainGenerator) -> None:
     assert sum(step.tokens_out for step in steps) == 20
     assert sum(len(step.first_seconds) for step in steps) == 2
     assert sum(len(step.token_seconds) for step in steps) == 18
-    assert (loop.queued, loop.load) == (0, (0, 0, 0))
+    assert (loop.queued, loop.load) == (0, NOTHING)
     loop.stop()
+
+
+async def test_those_without_a_slot_are_queued_from_the_first_step_on(
+    generator: ChainGenerator, loop: GenerationLoop
+) -> None:
+    generator.holds = 1
+    answers = [loop.submit(asked("a")) for _ in range(6)]
+    await held(generator)
+    assert (loop.queued, loop.load.running) == (2, 4)
+    answers[5].cancel()
+    generator.open.set()
+    await answers[4].text()
+    assert loop.queued == 0
 
 
 async def test_pieces_come_one_by_one(loop: GenerationLoop) -> None:

@@ -147,7 +147,10 @@ def test_an_end_that_is_not_known_is_found(reference: Reference) -> None:
 
 
 def test_a_served_generator_answers_as_in_process(reference: Reference) -> None:
-    assert smoke.check_answers(model(), reference) == "8 answers are those in process"
+    latency, said = smoke.check_answers(model(), reference)
+    assert said.startswith("8 answers are those in process; first token p50 ")
+    assert 0 < latency.first_p50_ms <= latency.first_p95_ms
+    assert 0 < latency.next_p50_ms <= latency.next_p95_ms
 
 
 def test_a_server_that_ends_answers_elsewhere_is_found(reference: Reference) -> None:

@@ -142,6 +142,18 @@ def test_every_input_is_measured_twice(report: Report) -> None:
     assert all(figures.cosine == pytest.approx(1) for figures in [*report.figures, *report.http_figures])
 
 
+def test_a_runtime_that_fails_on_an_input_is_a_difference(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ArithmeticError("no such kernel")
+
+    runner = TableRunner()
+    monkeypatch.setattr(runner, "predict", fail)
+    artifacts.install(runner, monkeypatch)
+    report = smoke.run(artifact)
+    assert (report.exit, failed(report)) == (Exit.DIFFERS, "reference")
+    assert report.checks[-1].detail == "the runtime fails on the suite: no such kernel"
+
+
 def test_latency_is_measured_in_process_and_over_http(report: Report) -> None:
     latency = report.latency
     assert latency

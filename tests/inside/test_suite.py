@@ -21,7 +21,7 @@ def test_every_task_has_eight_inputs_with_names_of_their_own(name: str) -> None:
     assert len({case for case, _ in tasks.load(name).suite("<mask>")}) == 8
 
 
-@pytest.mark.parametrize("name", tasks.NAMES)
+@pytest.mark.parametrize("name", tasks.TEXTS)
 def test_every_task_takes_its_own_suite(name: str, tokenizer: Tokenizer) -> None:
     task = tasks.load(name)
     for case, payload in task.suite("<mask>"):
@@ -30,7 +30,7 @@ def test_every_task_takes_its_own_suite(name: str, tokenizer: Tokenizer) -> None
         assert max(len(item.ids) for item in items) <= 512
 
 
-@pytest.mark.parametrize("name", tasks.NAMES)
+@pytest.mark.parametrize("name", tasks.TEXTS)
 def test_every_suite_has_a_batch_of_unequal_lengths(name: str, tokenizer: Tokenizer) -> None:
     task = tasks.load(name)
     items = task.prepare(dict(task.suite("<mask>"))["padding"], tokenizer, FACTS).items

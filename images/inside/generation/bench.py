@@ -25,6 +25,8 @@ class Generation(Struct, kw_only=True):
         clients: how many.
         prompt_tokens: of each prompt.
         tokens_per_second: of all answers together.
+        prompt_per_second: prompt tokens by second of the server's in which it read prompts.
+        decode_per_second: tokens behind an answer's first one, by second of the server's in which answers went on.
         first_p50_ms: from the request to the answer's first token.
         first_p95_ms: the same.
         next_p50_ms: from one token of an answer to the next.
@@ -36,11 +38,33 @@ class Generation(Struct, kw_only=True):
     clients: int
     prompt_tokens: int
     tokens_per_second: float
+    prompt_per_second: float
+    decode_per_second: float
     first_p50_ms: float
     first_p95_ms: float
     next_p50_ms: float
     next_p95_ms: float
     cpu_ms: float
+
+
+class _Counted(NamedTuple):
+    """What the server counts: tokens, seconds of its own, answers that have begun."""
+
+    prompt: float
+    generated: float
+    prompt_seconds: float
+    decode_seconds: float
+    begun: float
+
+
+COUNTERS = (
+    "modelyard_prompt_tokens_total",
+    "modelyard_generated_tokens_total",
+    "modelyard_prompt_seconds_total",
+    "modelyard_decode_seconds_total",
+    "modelyard_time_to_first_token_seconds_count",
+)
+"""Their names in the server's metrics."""
 
 
 class Timed(NamedTuple):
@@ -67,37 +91,49 @@ def measure(
     """
     _client(port, body, 0, [])
     found: list[Timed] = []
-    before, since = cpu_seconds(), time.perf_counter()
+    before, counted, since = cpu_seconds(), _counted(port), time.perf_counter()
     workers = [threading.Thread(target=_client, args=(port, body, since + seconds, found)) for _ in range(clients)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     took, used = time.perf_counter() - since, cpu_seconds() - before
+    count = _Counted(*(now - earlier for now, earlier in zip(_counted(port), counted, strict=True)))
     tokens = sum(answer.tokens for answer in found)
     first, gaps = [answer.first for answer in found], [gap for answer in found for gap in answer.gaps]
     return Generation(
         clients=clients,
         prompt_tokens=prompt_tokens,
         tokens_per_second=tokens / took,
+        prompt_per_second=count.prompt / count.prompt_seconds,
+        decode_per_second=(count.generated - count.begun) / count.decode_seconds,
         first_p50_ms=statistics.median(first) * 1000,
-        first_p95_ms=_p95(first) * 1000,
+        first_p95_ms=p95(first) * 1000,
         next_p50_ms=statistics.median(gaps) * 1000,
-        next_p95_ms=_p95(gaps) * 1000,
+        next_p95_ms=p95(gaps) * 1000,
         cpu_ms=used * 1000 / tokens,
     )
 
 
-def body(model: str, prompt: Sequence[int]) -> bytes:
-    """A request for an answer of `ANSWER` tokens, whatever the model would say."""
-    asked = {"model": model, "prompt": list(prompt), "max_tokens": ANSWER, "temperature": 0, "ignore_eos": True}
+def body(model: str, prompt: Sequence[int], answer: int = ANSWER) -> bytes:
+    """A request for an answer of so many tokens, whatever the model would say."""
+    asked = {"model": model, "prompt": list(prompt), "max_tokens": answer, "temperature": 0, "ignore_eos": True}
     return json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}}).encode()
 
 
 def table(rows: Sequence[Generation]) -> list[str]:
     """The result for a person at a terminal."""
-    heads = ("tok/s", "first p50 ms", "first p95 ms", "next p50 ms", "next p95 ms", "CPU ms/token")
-    names = ("tokens_per_second", "first_p50_ms", "first_p95_ms", "next_p50_ms", "next_p95_ms", "cpu_ms")
+    heads = (
+        "tok/s",
+        "prompt tok/s",
+        "decode tok/s",
+        "first p50 ms",
+        "first p95 ms",
+        "next p50 ms",
+        "next p95 ms",
+        "CPU ms/token",
+    )
+    names = tuple(name for name in Generation.__struct_fields__ if name not in {"clients", "prompt_tokens"})
     return [
         f"  {'clients':<10}" + "".join(f"{head:>14}" for head in heads),
         *(f"  {row.clients:<10}" + "".join(f"{getattr(row, name):>14.2f}" for name in names) for row in rows),
@@ -107,12 +143,21 @@ def table(rows: Sequence[Generation]) -> list[str]:
 def _client(port: int, body: bytes, until: float, found: list[Timed]) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         while True:
-            found.append(_ask(connection, body))
+            found.append(ask(connection, body))
             if time.perf_counter() >= until:
                 return
 
 
-def _ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
+def _counted(port: int) -> _Counted:
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    found = dict(line.split() for line in lines if line.startswith(COUNTERS))
+    return _Counted(*(float(found[name]) for name in COUNTERS))
+
+
+def ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
+    """One streamed answer. Raises `RuntimeError` when the server refuses."""
     since, times, tokens = time.perf_counter(), list[float](), 0
     connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
     response = connection.getresponse()
@@ -123,9 +168,11 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
             times.append(time.perf_counter())
             usage = json.loads(line.removeprefix(b"data: ")).get("usage")
             tokens = usage["completion_tokens"] if usage else tokens
-    # The last event is the usage: it belongs to no token.
-    return Timed(times[0] - since, [after - before for before, after in pairwise(times[:-1])], tokens)
+    # The last event is the usage: it belongs to no token. Tokens without a text of their own have no event.
+    gaps = [after - before for before, after in pairwise(times[:-1])]
+    return Timed(times[0] - since, gaps or [(times[-1] - times[0]) / max(tokens - 1, 1)], tokens)
 
 
-def _p95(values: Sequence[float]) -> float:
+def p95(values: Sequence[float]) -> float:
+    """The 95th percentile; of one value that value."""
     return statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0]

@@ -46,10 +46,6 @@ class Generator(Protocol):
         """Empty a slot."""
         ...
 
-    def score(self, ids: Sequence[int]) -> FloatArray:
-        """The logits behind every token of one sequence, float32 [len(ids), vocabulary]; no slot is touched."""
-        ...
-
     def describe(self) -> dict[str, str]:
         """The runtime's name, version, threads and what else explains its speed."""
         ...

@@ -67,13 +67,13 @@ class GenerationLoop:
 
     @property
     def load(self) -> Load:
-        """What the slots hold, as of the latest step."""
+        """What the slots hold, as of the step under way."""
         return self._load
 
     @property
     def queued(self) -> int:
         """Requests that wait for a slot."""
-        return max(0, len(self._open) - self._load.running)
+        return sum(sequence.slot < 0 for sequence in tuple(self._open))
 
     def start(self) -> None:
         """Start the worker."""
@@ -143,6 +143,7 @@ class GenerationLoop:
                 self._round()
             except Exception as error:  # noqa: BLE001  # a fault of no request: nobody must wait for ever
                 self._tell(self._fail, self._scheduler.clear(), error)
+                self._load = self._scheduler.load
         self._scheduler.clear()
 
     def _wait(self) -> bool:
@@ -155,6 +156,7 @@ class GenerationLoop:
 
     def _round(self) -> None:
         self._scheduler.admit()
+        self._load = self._scheduler.load
         for run in (self._scheduler.read, self._scheduler.answer):
             step = run()
             self._load = self._scheduler.load

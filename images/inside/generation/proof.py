@@ -112,6 +112,11 @@ def check_http(model: LoadedGenerator, reference: Reference, own: Mapping[str, S
     return f"{len(reference.cases)} answers are those in process"
 
 
+def prompt(reference: Reference) -> list[int]:
+    """The first input's tokens."""
+    return _kept(reference.cases[0], reference)[0]
+
+
 def _advance(
     generator: Generator, given: Sequence[Led], running: dict[int, int], scores: Sequence[list[FloatArray]]
 ) -> None:

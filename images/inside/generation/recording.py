@@ -45,9 +45,16 @@ def _bos(fast: Any) -> int | None:
 
 
 def _kv_bytes(config: Any) -> int:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * np.dtype(np.float32).itemsize)
+    """What a token takes in the cache. The step ends for a model that keeps something else than keys and values."""
+    own = config.get_text_config()
+    if not hasattr(own, "num_attention_heads"):
+        original.refuse(
+            f"a model of type {config.model_type} has no attention, so no cache of keys and values",
+            "text generation is served of transformers with attention in every layer: name one of these",
+        )
+    heads = getattr(own, "num_key_value_heads", None) or own.num_attention_heads
+    size = getattr(own, "head_dim", None) or own.hidden_size // own.num_attention_heads
+    return int(2 * own.num_hidden_layers * heads * size * np.dtype(np.float32).itemsize)
 
 
 class Recorder(NamedTuple):

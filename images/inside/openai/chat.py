@@ -1,6 +1,6 @@
 """`/v1/chat/completions`: a conversation goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from images.inside.contract import InputError
-from images.inside.generating import Answers, Generating, Wanted
+from images.inside.generating import Generating, Wanted
 from images.inside.generation.answer import Piece
-from images.inside.openai.common import STRICT, Head, Unsupported, check_model, head, read, refusal
+from images.inside.openai.chunks import ChoiceWriter, answered
+from images.inside.openai.common import STRICT, Unsupported, check_model, head, read, refusal
 from images.inside.openai.sampled import (
-    DONE,
     ERRORS,
     PENALTIES,
     SAMPLING,
@@ -27,17 +27,12 @@ from images.inside.openai.sampled import (
     TopLogprobs,
     Usage,
     Whole,
-    data,
-    error_event,
     finish_reason,
     sampling,
-    streamed,
-    usage_field,
-    whole,
 )
 from images.inside.prompts import Prompts
 from images.inside.service import Service
-from images.inside.web import ApiError, Json, Route
+from images.inside.web import Route
 
 REFUSED = {
     **UNSUPPORTED,
@@ -253,49 +248,42 @@ class Chat:
         _check(asked)
         prompt = await self._model.prompts(len(body), lambda prompts: _prompt(asked, prompts))
         answers = self._model.submit([prompt], _wanted(asked))
-        written = head("chatcmpl-", self._service.manifest)
-        spelling = Spelling(self._model.detokenizer) if asked.logprobs else None
-        if asked.stream:
-            return streamed(self._model, request, answers, ChatWriter(written, asked, spelling))
-        found = await whole(self._model, request, answers)
-        return Json(_completion(written, found, answers, spelling))
+        writer = ChoiceWriter(
+            ChatChoices(asked.n, Spelling(self._model.detokenizer) if asked.logprobs else None),
+            head("chatcmpl-", self._service.manifest),
+            body=ChatCompletion,
+            chunk=ChatChunk,
+            include_usage=asked.include_usage,
+        )
+        return await answered(self._model, request, answers, writer, stream=asked.stream)
 
 
-class ChatWriter:
-    """Answers as chunks."""
+class ChatChoices:
+    """Answers as chat writes them; satisfies `images.inside.openai.chunks.Choices`."""
 
-    def __init__(self, written: Head, asked: ChatRequest, spelling: Spelling | None) -> None:
-        self._head, self._spelling, self._answers = written, spelling, asked.n
-        self._include_usage = asked.include_usage
-        self._usage = usage_field(wanted=asked.include_usage)
+    def __init__(self, answers: int, spelling: Spelling | None) -> None:
+        self._answers, self._spelling = answers, spelling
 
-    def begin(self) -> bytes:
+    def begin(self) -> Iterator[ChatChunkChoice]:
         """The role of each answer."""
-        first = ChatDelta("assistant", "", None)
-        return b"".join(self._chunk([ChatChunkChoice(index, first)], self._usage) for index in range(self._answers))
+        return (ChatChunkChoice(index, ChatDelta("assistant", "", None)) for index in range(self._answers))
 
-    def piece(self, index: int, piece: Piece) -> bytes:
-        """The text that a piece adds, and behind it, in a chunk of its own, why the answer ended."""
-        written = b""
+    def piece(self, index: int, piece: Piece) -> Iterator[ChatChunkChoice]:
+        """The text that a piece adds, and behind it, by itself, why the answer ended."""
         if piece.text or piece.tokens:
-            delta, logprobs = ChatDelta(content=piece.text), _logprobs(piece.tokens, self._spelling)
-            written = self._chunk([ChatChunkChoice(index, delta, logprobs)], self._usage)
+            yield ChatChunkChoice(index, ChatDelta(content=piece.text), self._logprobs(piece.tokens))
         if piece.finish:
-            last = ChatChunkChoice(index, ChatDelta(), None, finish_reason(piece.finish))
-            written += self._chunk([last], self._usage)
-        return written
+            yield ChatChunkChoice(index, ChatDelta(), None, finish_reason(piece.finish))
 
-    def end(self, answers: Answers) -> bytes:
-        """What it cost, if that was asked for."""
-        return (self._chunk([], CompletionUsage.of(answers)) if self._include_usage else b"") + DONE
+    def whole(self, found: Sequence[Whole]) -> list[ChatChoice]:
+        """Answers that have ended."""
+        return [
+            ChatChoice(index, AnswerMessage(one.text), self._logprobs(one.tokens), one.finish)
+            for index, one in enumerate(found)
+        ]
 
-    def failed(self, error: ApiError) -> bytes:
-        """The error in place of what would follow."""
-        return error_event(error)
-
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage) -> bytes:
-        name, created, model, fingerprint = self._head
-        return data(ChatChunk(name, created, model, choices, fingerprint, usage))
+    def _logprobs(self, tokens: Sequence[Any]) -> ChatLogprobs | None:
+        return ChatLogprobs(self._spelling.logprobs(tokens)) if self._spelling else None
 
 
 def check_tools(tools: Sequence[FunctionSpec], choice: Any, *, parallel: bool) -> None:
@@ -350,16 +338,3 @@ def shown(message: ChatMessage, path: str) -> dict[str, Any]:
     if content is None and not message.tool_calls and message.content is None:
         raise InputError(f"expected a text - at `$.{path}.content`")
     return fields | ({} if content is None else {"content": content})
-
-
-def _logprobs(tokens: Sequence[Any], spelling: Spelling | None) -> ChatLogprobs | None:
-    return ChatLogprobs(spelling.logprobs(tokens)) if spelling else None
-
-
-def _completion(written: Head, found: Sequence[Whole], answers: Answers, spelling: Spelling | None) -> ChatCompletion:
-    choices = [
-        ChatChoice(index, AnswerMessage(one.text), _logprobs(one.tokens, spelling), one.finish)
-        for index, one in enumerate(found)
-    ]
-    name, created, model, fingerprint = written
-    return ChatCompletion(name, created, model, choices, CompletionUsage.of(answers), fingerprint)

@@ -1,6 +1,6 @@
 """`/v1/completions`: plain texts go on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,36 +8,30 @@ from msgspec import UNSET, Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from images.inside.generating import Answers, Generating, Wanted
+from images.inside.generating import Generating, Wanted
 from images.inside.generation.answer import Piece
 from images.inside.generation.sampling import Picked
-from images.inside.openai.common import STRICT, Head, Unsupported, check_model, head, read
+from images.inside.openai.chunks import ChoiceWriter, answered
+from images.inside.openai.common import STRICT, Unsupported, check_model, head, read
 from images.inside.openai.inputs import Input, read_input
 from images.inside.openai.sampled import (
-    DONE,
     ERRORS,
     PENALTIES,
     SAMPLING,
     UNSUPPORTED,
     AtLeastOne,
     Chosen,
-    CompletionUsage,
     FinishReason,
     Spelling,
     TopLogprobs,
     Usage,
     Whole,
-    data,
-    error_event,
     finish_reason,
     sampling,
-    streamed,
-    usage_field,
-    whole,
 )
 from images.inside.prompts import Prompts
 from images.inside.service import Service
-from images.inside.web import ApiError, Json, Route
+from images.inside.web import Route
 
 REFUSED = {
     **UNSUPPORTED,
@@ -45,7 +39,6 @@ REFUSED = {
     "echo": Unsupported("the prompt is not repeated here", (False,)),
     "suffix": Unsupported("this model goes on after a text, it does not fill in", ("",)),
 }
-
 
 CONTINUES = 0b10
 """The upper two bits of UTF-8's bytes that do not begin a character."""
@@ -145,12 +138,10 @@ class Completions:
         asked.check_stream()
         prompts = await self._model.prompts(len(body), lambda prompts: _prompts(asked.prompt, prompts))
         answers = self._model.submit(prompts, _wanted(asked))
-        words = [_Logprobs(self._model, asked.logprobs) for _ in range(answers.count)]
+        choices = CompletionChoices([_Logprobs(self._model, asked.logprobs) for _ in range(answers.count)])
         written = head("cmpl-", self._service.manifest)
-        if asked.stream:
-            return streamed(self._model, request, answers, CompletionWriter(written, words, asked))
-        found = await whole(self._model, request, answers)
-        return Json(_completion(written, found, words, answers))
+        writer = ChoiceWriter(choices, written, body=Completion, chunk=Completion, include_usage=asked.include_usage)
+        return await answered(self._model, request, answers, writer, stream=asked.stream)
 
 
 class _Logprobs:
@@ -182,35 +173,27 @@ class _Logprobs:
         return before if begun[:1] != [False] else max(before - 1, 0)
 
 
-class CompletionWriter:
-    """Answers as chunks."""
+class CompletionChoices:
+    """Answers as plain completions write them; satisfies `images.inside.openai.chunks.Choices`."""
 
-    def __init__(self, written: Head, words: Sequence[_Logprobs], asked: CompletionRequest) -> None:
-        self._head, self._words = written, words
-        self._include_usage = asked.include_usage
-        self._usage = usage_field(wanted=asked.include_usage)
+    def __init__(self, words: Sequence[_Logprobs]) -> None:
+        self._words = words
 
-    def begin(self) -> bytes:
+    def begin(self) -> tuple[CompletionChoice, ...]:
         """Nothing: a text has no role."""
-        return b""
+        return ()
 
-    def piece(self, index: int, piece: Piece) -> bytes:
+    def piece(self, index: int, piece: Piece) -> Iterator[CompletionChoice]:
         """The text that a piece adds, and why the answer ended, if it did."""
         finish = finish_reason(piece.finish) if piece.finish else None
-        choice = CompletionChoice(index, piece.text, self._words[index].of(piece.tokens), finish)
-        return self._chunk([choice], self._usage)
+        yield CompletionChoice(index, piece.text, self._words[index].of(piece.tokens), finish)
 
-    def end(self, answers: Answers) -> bytes:
-        """What it cost, if that was asked for."""
-        return (self._chunk([], CompletionUsage.of(answers)) if self._include_usage else b"") + DONE
-
-    def failed(self, error: ApiError) -> bytes:
-        """The error in place of what would follow."""
-        return error_event(error)
-
-    def _chunk(self, choices: list[CompletionChoice], usage: Usage) -> bytes:
-        name, created, model, fingerprint = self._head
-        return data(Completion(name, created, model, choices, fingerprint, usage))
+    def whole(self, found: Sequence[Whole]) -> list[CompletionChoice]:
+        """Answers that have ended."""
+        return [
+            CompletionChoice(index, one.text, self._words[index].of(one.tokens), one.finish)
+            for index, one in enumerate(found)
+        ]
 
 
 def _prompts(given: Input, prompts: Prompts) -> list[list[int]]:
@@ -228,11 +211,3 @@ def _wanted(asked: CompletionRequest) -> Wanted:
         sampling=sampling(asked, (*SAMPLING, *PENALTIES), **top),
         ignore_eos=asked.ignore_eos,
     )
-
-
-def _completion(written: Head, found: Sequence[Whole], words: Sequence[_Logprobs], answers: Answers) -> Completion:
-    choices = [
-        CompletionChoice(index, one.text, words[index].of(one.tokens), one.finish) for index, one in enumerate(found)
-    ]
-    name, created, model, fingerprint = written
-    return Completion(name, created, model, choices, fingerprint, CompletionUsage.of(answers))

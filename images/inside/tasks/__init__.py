@@ -1,16 +1,14 @@
-"""The tasks: requests to sequences, outputs to answers. A task is a module here, found by its name."""
+"""The tasks: requests to items, outputs to answers. A task is a module here, found by its name."""
 
 import importlib
 
 from images.inside.contract import Task
 
-NAMES = (
-    "feature-extraction",
-    "fill-mask",
-    "question-answering",
-    "text-classification",
-    "token-classification",
-)
+TEXTS = ("feature-extraction", "fill-mask", "question-answering", "text-classification", "token-classification")
+"""Tasks of models that read text."""
+PICTURES = ("image-classification",)
+"""Tasks of models that look at pictures."""
+NAMES = tuple(sorted((*TEXTS, *PICTURES)))
 
 
 def load(name: str) -> Task:

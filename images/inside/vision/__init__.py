@@ -1,0 +1,1 @@
+"""Models that look at pictures: decoding and preprocessing without torch, and what they are held to."""
