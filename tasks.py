@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -16,6 +16,9 @@ from invoke.tasks import task
 from images import config, flags, spec
 from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
+
+if TYPE_CHECKING:
+    from images.remote import Remote
 
 DIST = ROOT / "dist"
 TARGETS_FLAGS = flags.declared()
@@ -232,16 +235,129 @@ def extract(_context: Context, target: str = "", image: str = "", out: str = "")
     print(f"{folder}: {len(manifest.files) + 1} files; {manifest.entry} is the model, every digest is in manifest.json")
 
 
-@task(help={"rounds": "how often all take their turn (default 5)", "json": "print JSON"})
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "registry": "HOST/PATH of the repository; the one in the image's name when left out",
+        "tag": "the tag there; the image's own when left out",
+        "sign-key": "sign with this private key: cosign's, or an ECDSA P-256 one in PEM; COSIGN_PASSWORD opens it",
+        "unverified": "push an image whose gate did not pass; what is attached will say so",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
 @readable
-def benchmark(_context: Context, rounds: int = 5, json: bool = False) -> None:
-    """Compare the served example with ONNX Runtime alone and with sentence-transformers behind FastAPI."""
+def push(
+    _context: Context,
+    target: str = "",
+    image: str = "",
+    registry: str = "",
+    tag: str = "",
+    sign_key: str = "",
+    unverified: bool = False,
+    plain_http: bool = False,
+    json: bool = False,
+) -> None:
+    """Push a verified image to a registry; attach SBOM, verdict and provenance to its digest, and sign it."""
+    from images import engine, present, progress, remote, sign
+    from images import push as pushing
+
+    reference, settings = _image(target, image), config.load()
+    order = pushing.Order(
+        image=reference,
+        to=remote.destination(registry, tag, reference),
+        key=sign.private_key(Path(sign_key)) if sign_key else None,
+        unverified=unverified,
+        plain_http=plain_http,
+    )
+    with progress.shown(quiet=json) as shown:
+        done = pushing.run(order, engine.require(settings), settings, shown, DIST)
+    print(_json(done.pushed) if json else present.pushed(done))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "key": "a public key: nothing is pulled unless all holds against it",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
+@readable
+def pull(_context: Context, image: str = "", key: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Bring an image from a registry by its digest, after a check against a key where one is named."""
+    from images import engine, present, progress, sign, trust
+
+    where, public = _remote(image), sign.public_key(Path(key)) if key else None
+    with progress.shown(quiet=json) as shown:
+        known = trust.pull(where, public, engine.require(config.load()), shown, plain_http=plain_http)
+    print(_json(known) if json else present.known(known))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON, the attached statements included",
+    }
+)
+@readable
+def inspect(_context: Context, image: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Show what a registry knows of an image: labels, verdict, provenance, SBOM, signatures; no layer is read."""
+    from images import present, trust
+
+    known = trust.inspect(_remote(image), plain_http=plain_http)
+    print(_json(known) if json else present.known(known))
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
+        "key": "the public key that must have signed it",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "json": "print JSON",
+    }
+)
+@readable
+def verify(_context: Context, image: str, key: str = "", plain_http: bool = False, json: bool = False) -> None:
+    """Check an image in a registry against a public key: signature, SBOM, provenance, and that its gate passed."""
+    from images import present, sign, trust
+
+    if not key:
+        raise UsageError("no key was named", "add --key FILE: the public key that must have signed the image")
+    where = _remote(image)
+    verified = trust.verify(where, sign.public_key(Path(key)), plain_http=plain_http)
+    print(_json(verified) if json else present.verified(verified))
+    if error := trust.failure(verified):
+        raise error
+
+
+@task(
+    help={
+        "task": "feature-extraction (the default) or text-generation",
+        "model": "as for build; the task's example when left out",
+        "rounds": "how often all take their turn (default 3)",
+        "only": "contestants of text-generation, separated by commas; all when left out",
+        "json": "print JSON",
+    }
+)
+@readable
+def benchmark(
+    _context: Context,
+    task: str = "feature-extraction",
+    model: str = "",
+    rounds: int = 3,
+    only: str = "",
+    json: bool = False,
+) -> None:
+    """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
-    from tests.benchmarks import encoder, report
+    from tests.benchmarks import suites
 
     with progress.shown(quiet=json) as shown:
-        result = encoder.run(config.load(), shown, DIST, rounds)
-    print(_json(result) if json else report.table(result))
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+    print(_json(result) if json else table)
 
 
 @task(help={"target": "whose requirements; with nothing, every target's and the project's own"})
@@ -331,6 +447,14 @@ def _image(target: str, image: str) -> str:
     if bool(target) == bool(image):
         raise UsageError("name either a target or an image", "add --target T, or --image REF")
     return image or record.newest(DIST, spec.load(target).name)
+
+
+def _remote(image: str) -> "Remote":
+    from images import remote
+
+    if not image:
+        raise UsageError("no image was named", f"add --image; {remote.FORM}")
+    return remote.parse(image)
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

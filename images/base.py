@@ -62,7 +62,7 @@ class Base:
 
 def folder(config: Config) -> Path:
     """Where this recipe's tars lie; another recipe gets another folder."""
-    recipe = repr((config.bootstrap, sorted(ETC.items()), platform.machine(), 1))
+    recipe = repr((config.bootstrap, sorted(ETC.items()), platform.machine(), 2))
     return config.cache / "bases" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
 
 
@@ -88,7 +88,7 @@ def bootstrap(config: Config, report: Report) -> tuple[Base, Base]:
         debian = Path(temporary) / "debian.tar"
         _mmdebstrap(config.bootstrap, debian)
         _write(fresh, "builder", builder_members, debian)
-        _write(fresh, "runtime", lambda source: runtime_members(source, config.bootstrap), debian)
+        _write(fresh, "runtime", lambda source: with_folders(runtime_members(source, config.bootstrap)), debian)
         shutil.rmtree(where, ignore_errors=True)
         fresh.rename(where)
     return _base("builder", where), _base("runtime", where)
@@ -139,6 +139,20 @@ def runtime_members(source: tarfile.TarFile, recipe: Bootstrap) -> Iterator[tupl
     records = {f"var/lib/dpkg/status.d/{name}": stanzas[name] for name in recipe.runtime_packages}
     for path, text in sorted((ETC | records).items()):
         yield _file(path, text)
+
+
+def with_folders(
+    members: Iterable[tuple[tarfile.TarInfo, bytes | None]],
+) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+    """The members, each after the folders that it lies in: SBOM tools do not look into a folder that has no entry."""
+    seen = {PurePosixPath()}
+    for member, content in members:
+        path = PurePosixPath(member.name)
+        for folder in [each for each in reversed(path.parents) if each not in seen]:
+            seen.add(folder)
+            yield _folder(str(folder))
+        seen.add(path)
+        yield member, content
 
 
 def _write(
@@ -223,6 +237,12 @@ def _file(path: str, text: str) -> tuple[tarfile.TarInfo, bytes]:
     member = tarfile.TarInfo(path)
     member.size, member.mode = len(text.encode()), 0o644
     return member, text.encode()
+
+
+def _folder(path: str) -> tuple[tarfile.TarInfo, None]:
+    member = tarfile.TarInfo(path)
+    member.type, member.mode = tarfile.DIRTYPE, 0o755
+    return member, None
 
 
 def _link(path: str, to: str) -> tuple[tarfile.TarInfo, None]:

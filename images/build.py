@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from images import base, context, engine, locks, model, plan, record, render, spec, suite, verify, wheels
+from images import base, context, engine, locks, model, plan, record, render, revision, spec, suite, verify, wheels
 from images.config import ROOT, Config
 from images.errors import BusyError, EngineError, ModelError, disk_guard
 from images.inside.original import ERROR
@@ -117,7 +117,14 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             labels = plan.labels(job, record.figures(verdict, sizes, job.override), created)
             final = _named(machine, image, job, labels, config)
         made = record.make(
-            job, machine, final, files=prepared.model.files, sizes=sizes, facts=facts, verdict=verdict, created=created
+            job,
+            machine,
+            final,
+            materials=_materials(prepared, config),
+            sizes=sizes,
+            facts=facts,
+            verdict=verdict,
+            created=created,
         )
         return Built(record=made, file=record.write(dist, made), fresh=True)
 
@@ -135,6 +142,15 @@ def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None
 def log_file(config: Config, tag: str) -> Path:
     """Where the output of a build goes."""
     return config.cache / "logs" / f"{record.slug(tag)}.log"
+
+
+def _materials(prepared: Prepared, config: Config) -> record.Materials:
+    job = prepared.job
+    return record.Materials(
+        files=list(prepared.model.files),
+        wheels={name: wheels.hashes(job.target.lock(name), config.cache) for name in (job.exporter, "run")},
+        revision=revision.current(),
+    )
 
 
 def _bases(config: Config, progress: Progress) -> tuple[tuple[base.Base, ...], dict[str, tuple[str, str]]]:

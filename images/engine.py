@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from images.config import Config
-from images.errors import DiskFullError, EngineError
+from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, mask
 
 FIRST_CLIENT_WITHOUT_BUILDER = 23
 """Docker clients from this version on build with the buildx plugin only; older ones carry BuildKit's client."""
@@ -36,6 +36,22 @@ DEAD = re.compile(
 STEP_ENDED = re.compile(r"exit (code|status):? \d")
 """What engines say of a step that failed by itself, whatever its own output speaks of."""
 FULL = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
+
+GONE = re.compile(
+    r"cannot connect to the docker daemon|is the docker daemon running|error during connect", re.IGNORECASE
+)
+"""What says that the engine is gone, and not the registry that it talks to."""
+REFUSED = re.compile(
+    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|\b40[13]\b|"
+    r"(?<!permission )denied",  # that is of the engine's own socket
+    re.IGNORECASE,
+)
+UNANSWERED = re.compile(
+    r"connection (refused|reset)|no such host|no route to host|timeout|timed out|EOF|x509|broken pipe|\b50[0234]\b|"
+    r"HTTP response to HTTPS client|server misbehaving|TLS handshake|use of closed",
+    re.IGNORECASE,
+)
+"""What engines say of a registry that is not there, died, or is not trusted."""
 
 Line = Callable[[str], None]
 
@@ -139,6 +155,24 @@ class Engine:
     def tag(self, image: str, reference: str) -> None:
         """Give an image a name; the name moves if another image had it."""
         self._succeed("tag", image, reference)
+
+    def push(self, reference: str, line: Line, *, plain_http: bool = False) -> None:
+        """Send an image to the registry in its name, with the engine's own login; layers that are there are not sent.
+
+        Raises:
+            AccessError: the registry refuses the login; UnreachableError: it does not answer, or died on the way.
+            EngineError: the engine failed.
+
+        """
+        self._transfer("push", reference, line, plain_http=plain_http)
+
+    def pull(self, reference: str, line: Line, *, plain_http: bool = False) -> None:
+        """Bring an image from the registry in its name. Raises as `push` does."""
+        self._transfer("pull", reference, line, plain_http=plain_http)
+
+    def save(self, image: str, archive: Path) -> None:
+        """Write an image with its layers to a tar, as `docker load` reads it."""
+        self._succeed("save", f"--output={archive}", image)
 
     def remove(self, image: str) -> None:
         """Remove an image that no container needs, whatever its names, if it is there."""
@@ -260,7 +294,20 @@ class Engine:
         if DEAD.search(done.stderr):
             raise failure("", done.stderr)
 
-    def _stream(self, argv: Sequence[str], log: IO[str], line: Line) -> None:
+    def _transfer(self, command: str, reference: str, line: Line, *, plain_http: bool) -> None:
+        # docker's own configuration says which registries it talks to without TLS; podman is told each time
+        flags = ["--tls-verify=false"] if plain_http and Path(self.program).name == "podman" else []
+        self._stream(
+            [command, *flags, reference], io.StringIO(), line, lambda output: refusal(command, reference, output)
+        )
+
+    def _stream(
+        self,
+        argv: Sequence[str],
+        log: IO[str],
+        line: Line,
+        explained: Callable[[str], ImageError] = lambda output: failure("a build step failed", output),
+    ) -> None:
         with subprocess.Popen(
             [self.program, *argv],
             text=True,
@@ -279,7 +326,7 @@ class Engine:
                 process.terminate()
                 raise
         if process.returncode:
-            raise failure("a build step failed", "".join(tail))
+            raise explained("".join(tail))
 
 
 def build_command(
@@ -308,6 +355,33 @@ def failure(what: str, output: str) -> EngineError | DiskFullError:
         return EngineError("the container engine stopped answering", "run `invoke setup`, then the same command again")
     tail = "\n".join(output.strip().splitlines()[-25:])
     return EngineError(f"{what}; the end of its output:\n{tail}")
+
+
+def refusal(command: str, reference: str, output: str) -> ImageError:
+    """The error that the output of a push or a pull stands for."""
+    lines = [line for line in output.strip().splitlines() if ": Retrying in" not in line]
+    host, said = reference.partition("/")[0], mask("\n".join(lines[-3:]))
+    if GONE.search(output) or FULL.search(output):
+        return failure("", output)
+    if REFUSED.search(output):
+        return AccessError(
+            f"the registry {host} refuses the {command} of {reference}:\n{said}",
+            f"log in with `docker login {host}` (or podman), as someone who may do this",
+        )
+    if UNANSWERED.search(output):
+        return UnreachableError(
+            f"the registry {host} did not take part in the {command} of {reference} to its end:\n{said}",
+            _advice(host, said),
+        )
+    return EngineError(f"the {command} of {reference} failed; the end of the engine's output:\n{said}")
+
+
+def _advice(host: str, said: str) -> str:
+    if "HTTP response to HTTPS client" in said:
+        return f"name {host} in the engine's insecure-registries, if plain HTTP is meant"
+    if "x509" in said:
+        return f"put its CA into /etc/docker/certs.d/{host}/ca.crt on the engine's machine"
+    return "run the same command again: layers that arrived are not sent again"
 
 
 def find(config: Config, environment: Mapping[str, str] = os.environ) -> Engine | None:

@@ -45,7 +45,7 @@ class ModelError(ImageError):
 
 
 class UnreachableError(ImageError):
-    """A model hub or package index did not answer."""
+    """A model hub, package index or container registry did not answer, or answered that it cannot."""
 
     exit_code = 4
 
@@ -86,6 +86,16 @@ class MachineError(ImageError):
     exit_code = 10
 
 
+class AccessError(ImageError):
+    """A container registry refuses what this machine's credentials ask of it."""
+
+    exit_code = 11
+
+
+class TrustError(ImageError):
+    """An image in a registry is not what was signed, attested or recorded."""
+
+    exit_code = 12
 class ClusterError(ImageError):
     """A cluster refused a manifest, did not start a pod, or did not answer."""
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from images.build import Built
 from images.engine import Engine
@@ -12,6 +13,10 @@ from images.inside.generation.proof import SUITE
 from images.plan import Plan
 from images.record import MIB, Record
 from images.spec import TargetSpec
+
+if TYPE_CHECKING:  # they bring what only talks to a registry
+    from images.push import Done
+    from images.trust import Attachment, Known, Verified
 
 CURL = {
     "feature-extraction": ("/v1/embeddings", '{"model": "%(model)s", "input": "Hello, world"}'),
@@ -115,6 +120,53 @@ def _facts(result: Built) -> Iterator[str]:
             f"next p50 {tokens.next_p50_ms:.1f} ms, p95 {tokens.next_p95_ms:.1f} ms (first input, HTTP)"
         )
     yield f"  record    {result.file}"
+
+
+def pushed(done: "Done") -> str:
+    """What was pushed, what was attached, what to type next."""
+    push, layers = done.pushed, done.layers
+    exact = f"{push.reference.rpartition(':')[0]}@{push.digest}"
+    lines = [
+        push.reference,
+        f"  digest    {push.digest}",
+        f"  layers    {layers.sent} sent, {layers.there} there already",
+        f"  attached  {', '.join(push.attached)}",
+        f"  signed    by {push.key}" if push.key else "  signed    no: name a key with --sign-key",
+        *(["  WARNING   UNVERIFIED: its gate did not pass, and what is attached says so"] if push.unverified else []),
+        *([f"  record    {done.file}"] if done.file else []),
+    ]
+    check = f"invoke verify {exact} --key KEY.pub" if push.key else f"invoke inspect --image {exact}"
+    return "\n".join([*lines, "", "Next:", f"  {check}"])
+
+
+def known(found: "Known") -> str:
+    """What a registry knows of an image."""
+    own = {key.removeprefix("dev.modelyard."): value for key, value in found.labels.items()}
+    revision = own.get("model.revision") or own.get("model.digest", "")
+    figures = ", ".join(f"{key[5:]} {value}" for key, value in sorted(own.items()) if key.startswith("gate."))
+    return "\n".join(
+        [
+            found.reference,
+            f"  image     {found.image}, {found.platform}, {found.created}",
+            f"  layers    {found.layers}, {found.size / MIB:.1f} MiB compressed",
+            f"  model     {own.get('model.id', 'not known')} {revision}",
+            f"  target    {own.get('target', 'not known')}, {own.get('task', '')}, mode {own.get('mode', '')}",
+            f"  gate      {own.get('gate', 'none: this image was never verified')}"
+            + (f": {figures}" if figures else ""),
+            *(f"  {line}" for line in map(_attachment, found.attached)),
+            f"  signed    {found.signatures} signatures; `invoke verify` checks them",
+        ]
+    )
+
+
+def _attachment(each: "Attachment") -> str:
+    return f"{each.kind:<10} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
+
+
+def verified(found: "Verified") -> str:
+    """One line a check."""
+    lines = [f"  {'ok' if each.passed else 'FAILED':<7} {each.name:<11} {each.detail}" for each in found.checks]
+    return "\n".join([found.reference, f"  key     {found.key}", *lines])
 
 
 def gate(record: Record) -> str:

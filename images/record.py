@@ -52,6 +52,42 @@ class Override(Struct, kw_only=True):
     misses: list[str]
 
 
+class Materials(Struct, kw_only=True):
+    """What a build was made of, beside its plan.
+
+    Attributes:
+        files: the original's files with their digests.
+        wheels: by environment (the exporter's, `run`): `name==version` to the wheel's sha256 in hex.
+        revision: the commit of this project, `-dirty` where files differed from it; empty where that is not known.
+
+    """
+
+    files: list[FileDigest]
+    wheels: dict[str, dict[str, str]] = {}
+    revision: str = ""
+
+
+class Pushed(Struct, kw_only=True):
+    """One push of an image to a registry.
+
+    Attributes:
+        reference: `host/path:tag`, as it was pushed.
+        digest: `sha256:...` of the manifest, as the registry has it: what to deploy by.
+        at: when.
+        unverified: whether it was pushed without a passed verdict, because that was asked for.
+        attached: digests of what was attached, by kind.
+        key: of the signature: `SHA256:...` of the public key; empty for none.
+
+    """
+
+    reference: str
+    digest: str
+    at: str
+    unverified: bool
+    attached: dict[str, str]
+    key: str = ""
+
+
 class Record(Struct, kw_only=True):
     """Everything that is known about one image; `dist/<image>/record.json`.
 
@@ -60,7 +96,10 @@ class Record(Struct, kw_only=True):
         image: its id, `sha256:...` of its configuration.
         layers: diff ids, the runtime base's first.
         model_files: the original's files with their digests.
+        wheels: `name==version` to sha256, by environment.
+        revision: this project's commit.
         verdict: the smoke test's report in this very file system.
+        pushed: where it went since, the last push of each reference.
 
     """
 
@@ -72,10 +111,13 @@ class Record(Struct, kw_only=True):
     layers: list[str]
     bases: dict[str, str]
     model_files: list[FileDigest]
+    wheels: dict[str, dict[str, str]] = {}
+    revision: str = ""
     sizes: Sizes
     info: Info
     verdict: Report
     override: Override | None = None
+    pushed: list[Pushed] = []
 
 
 def measure(engine: Engine, image: str, target: TargetSpec) -> Sizes:
@@ -146,6 +188,13 @@ def newest(dist: Path, target: str) -> str:
     return max(found, key=lambda known: known.created).reference
 
 
+def by_image(dist: Path, image: str) -> Record | None:
+    """The record of the image with that id, whatever its name, or None."""
+    return next(
+        (known for file in sorted(dist.glob(f"*/{FILE}")) if (known := _read(file)) and known.image == image), None
+    )
+
+
 def path(dist: Path, reference: str) -> Path:
     """Where the record of an image lies."""
     return dist / slug(reference) / FILE
@@ -166,7 +215,7 @@ def make(
     engine: Engine,
     image: str,
     *,
-    files: Sequence[FileDigest],
+    materials: Materials,
     sizes: Sizes,
     facts: Info,
     verdict: Report,
@@ -184,12 +233,20 @@ def make(
         created=created,
         layers=list(found.layers),
         bases=dict(plan.bases),
-        model_files=list(files),
+        model_files=list(materials.files),
+        wheels=materials.wheels,
+        revision=materials.revision,
         sizes=sizes,
         info=facts,
         verdict=verdict,
         override=override,
     )
+
+
+def with_push(record: Record, push: Pushed) -> Record:
+    """The record with one more push, in the place of an earlier one of the same reference."""
+    others = [each for each in record.pushed if each.reference != push.reference]
+    return msgspec.structs.replace(record, pushed=[*others, push])
 
 
 def as_json(record: Record) -> str:

@@ -56,6 +56,12 @@ def cached(wheel: LockedWheel, cache: Path) -> Path | None:
     return next((file for digest in sorted(wheel.hashes) for file in (cache / "wheels" / digest).glob("*.whl")), None)
 
 
+def hashes(lock: Path, cache: Path) -> dict[str, str]:
+    """The sha256, in hex, of each wheel of a lock that the cache has, by `name==version`."""
+    found = {f"{wheel.name}=={wheel.version}": cached(wheel, cache) for wheel in locks.parse(lock)}
+    return {name: file.parent.name for name, file in found.items() if file}
+
+
 def _verified(wheel: LockedWheel, cache: Path, lock: Path) -> Path:
     file = cached(wheel, cache)
     if file is None:

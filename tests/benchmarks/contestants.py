@@ -3,23 +3,21 @@
 import http.client
 import itertools
 import json
-import os
-import socket
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from images.config import ROOT
-from images.engine import HARDENED, Engine
+from images.engine import Engine
 from images.errors import ImageError
+from tests.benchmarks import processes
 
 EMBEDDINGS = "/v1/embeddings"
-START_SECONDS = 120
 
 
 class Contestant(Protocol):
@@ -88,7 +86,7 @@ class Server:
 
     def vector(self, text: str) -> list[float]:
         """See `Contestant`."""
-        answer = _request(http.client.HTTPConnection(self._address), "POST", EMBEDDINGS, self._body(text))
+        answer = processes.request(http.client.HTTPConnection(self._address), "POST", EMBEDDINGS, self._body(text))
         vector: list[float] = json.loads(answer)["data"][0]["embedding"]
         return vector
 
@@ -103,7 +101,7 @@ class Server:
             except IndexError:  # another client took the last one
                 break
             since = time.perf_counter()
-            _request(connection, "POST", EMBEDDINGS, body)
+            processes.request(connection, "POST", EMBEDDINGS, body)
             seconds.append(time.perf_counter() - since)
         connection.close()
         return seconds
@@ -114,7 +112,7 @@ def loop(python: Path, artifact: Path, threads: int) -> Iterator[tuple[Loop, Loo
     """ONNX Runtime over an artifact: token ids given, and tokenised in the loop."""
     argv = [str(python), "-m", "tests.benchmarks.onnxruntime_loop", str(artifact), str(threads)]
     with subprocess.Popen(
-        argv, cwd=ROOT, env=_environment(threads), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        argv, cwd=ROOT, env=processes.variables(threads), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
             yield (
@@ -128,60 +126,15 @@ def loop(python: Path, artifact: Path, threads: int) -> Iterator[tuple[Loop, Loo
 @contextmanager
 def image(name: str, machine: Engine, reference: str, model: str, threads: int) -> Iterator[Server]:
     """An image as it is served."""
-    # Its health check would start a Python every 30 seconds, in somebody's round.
-    flags = (*HARDENED, "--no-healthcheck")
-    with machine.serve(reference, "serve", f"--threads={threads}", flags=flags) as served:
-        address = served.url.removeprefix("http://")
-        _wait(name, address, "/v2/health/ready")
-        pid = int(machine._succeed("inspect", "--format={{.State.Pid}}", served.container))
-        yield Server(name, pid, address, model)
+    with processes.image(machine, reference, threads) as started:
+        yield Server(name, started.pid, started.address, model)
 
 
 @contextmanager
 def fastapi(name: str, python: Path, model: Path, threads: int, **variables: str) -> Iterator[Server]:
     """sentence-transformers behind FastAPI."""
-    address = f"127.0.0.1:{_free_port()}"
-    host, port = address.split(":")
-    argv = [str(python), "-m", "uvicorn", "tests.benchmarks.fastapi_app:app", f"--host={host}", f"--port={port}"]
-    environment = _environment(threads, MODEL=str(model), **variables)
-    with subprocess.Popen(
-        argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            _wait(name, address, "/health")
-            yield Server(name, process.pid, address, "")
-        finally:
-            process.terminate()
-
-
-def _environment(threads: int, **variables: str) -> Mapping[str, str]:
-    usual = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_", "GOMP_"))}
-    return {**usual, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **variables}
-
-
-def _wait(name: str, address: str, path: str) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        try:
-            _request(http.client.HTTPConnection(address, timeout=5), "GET", path)
-        except (OSError, http.client.HTTPException, ImageError):
-            time.sleep(0.1)
-        else:
-            return
-    raise ImageError(f"{name} did not answer within {START_SECONDS} s")
-
-
-def _request(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> bytes:
-    connection.request(method, path, body, {"content-type": "application/json"})
-    response = connection.getresponse()
-    answer = response.read()
-    if response.status != http.HTTPStatus.OK:
-        raise ImageError(f"{method} {path} was answered {response.status}: {answer[:200]!r}")
-    return answer
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    environment = processes.variables(threads, MODEL=str(model), **variables)
+    argv = [str(python), "-m", "uvicorn", "tests.benchmarks.fastapi_app:app", "--host=127.0.0.1"]
+    with processes.native(lambda port: [*argv, f"--port={port}"], environment) as started:
+        processes.wait(started, "/health")
+        yield Server(name, started.pid, started.address, "")

@@ -24,8 +24,8 @@ from images.engine import Engine
 from images.errors import ImageError, UsageError
 from images.inside.bench import WORDS
 from images.progress import Progress
-from images.record import ARTIFACT, Record
-from tests.benchmarks import contestants, environment
+from images.record import Record
+from tests.benchmarks import contestants, environment, processes
 from tests.benchmarks.contestants import Contestant
 from tests.benchmarks.report import Result, Row, Sample, busy_seconds, machine, summary
 
@@ -81,12 +81,12 @@ LOADS = (
 )
 
 
-def run(config: Config, progress: Progress, dist: Path, rounds: int) -> Result:
-    """Build what is missing, start everything, measure. Raises an `ImageError`."""
+def run(config: Config, progress: Progress, dist: Path, rounds: int, model: str = "") -> Result:
+    """Build what is missing of a model, the example when empty, start everything, measure. Raises an `ImageError`."""
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
     containers = engine.require(config)
-    subject = _subject(config, progress, dist)
+    subject = _subject(model or config.example.model, config, progress, dist)
     with _started(subject, containers, progress) as entrants:
         _require_alike(entrants)
         since, before = time.monotonic(), _used_by_others(entrants)
@@ -108,33 +108,24 @@ def run(config: Config, progress: Progress, dist: Path, rounds: int) -> Result:
 def measure(entrant: Contestant, load: Load) -> Sample:
     """One contestant under one load, once."""
     entrant.ask(load.texts[:WARM_UP], load.clients)
-    cpu, since = cpu_seconds(entrant.pid), time.perf_counter()
+    cpu, since = processes.cpu_seconds(entrant.pid), time.perf_counter()
     seconds = entrant.ask(load.texts, load.clients)
-    wall, used = time.perf_counter() - since, cpu_seconds(entrant.pid) - cpu
+    wall, used = time.perf_counter() - since, processes.cpu_seconds(entrant.pid) - cpu
     return Sample(
         cpu_ms=used * 1000 / len(seconds), p50_ms=statistics.median(seconds) * 1000, per_second=len(seconds) / wall
     )
 
 
-def cpu_seconds(pid: int) -> float:
-    """The CPU time of all of a process's threads, those that have ended too.
-
-    In nanoseconds where `/proc/PID/stat` counts hundredths of a second.
-    """
-    # What clock_getcpuclockid(3) says, which Python has for threads only: the id's complement, then 3 bits of kind.
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def _subject(config: Config, progress: Progress, dist: Path) -> Subject:
+def _subject(model: str, config: Config, progress: Progress, dist: Path) -> Subject:
     exact, int8 = (
-        build.Request(target=TARGET, model=config.example.model, options=plan.Options(mode=mode))
-        for mode in ("none", "int8")
+        build.Request(target=TARGET, model=model, options=plan.Options(mode=mode)) for mode in ("none", "int8")
     )
+    target = spec.load(TARGET)
     return Subject(
         exact=build.build(exact, config, progress, dist).record,
         int8=build.build(int8, config, progress, dist).record,
         model=build.prepare(exact, config, progress).model.folder,
-        python=environment.python(spec.load(TARGET), config, progress),
+        python=environment.python("fastapi", target.lock(target.exporters[0]), config, progress),
     )
 
 
@@ -144,7 +135,7 @@ def _started(subject: Subject, containers: Engine, progress: Progress) -> Iterat
     progress.step("starting all contestants")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        artifact = _extracted(containers, subject.exact.image, folder)
+        artifact = processes.extracted(containers, subject.exact.image, folder)
         loops = stack.enter_context(contestants.loop(subject.python, artifact, THREADS))
         started = [
             contestants.image("this image", containers, subject.exact.image, subject.name, THREADS),
@@ -155,14 +146,6 @@ def _started(subject: Subject, containers: Engine, progress: Progress) -> Iterat
             ),
         ]
         yield [*loops, *map(stack.enter_context, started)]
-
-
-def _extracted(containers: Engine, image: str, folder: Path) -> Path:
-    with containers.files(image) as files:
-        for member in files:
-            if member.name.startswith(ARTIFACT):
-                files.extract(member, folder, filter="data")
-    return folder / ARTIFACT
 
 
 def _require_alike(entrants: Sequence[Contestant]) -> None:
@@ -186,7 +169,7 @@ def _round(entrants: Sequence[Contestant], progress: Progress, number: str) -> l
 
 def _used_by_others(entrants: Sequence[Contestant]) -> float:
     """CPU seconds of everything but this process and the contestants."""
-    ours = time.process_time() + sum(map(cpu_seconds, {entrant.pid for entrant in entrants}))
+    ours = time.process_time() + sum(map(processes.cpu_seconds, {entrant.pid for entrant in entrants}))
     return busy_seconds(Path("/proc/stat").read_text()) - ours
 
 

@@ -1,4 +1,4 @@
-"""The environment of what the image is compared with: the exporter's locked wheels, and FastAPI with uvicorn."""
+"""Environments of what images are compared with: an exporter's locked wheels, a list of pinned packages, or both."""
 
 import hashlib
 import importlib.metadata
@@ -8,27 +8,37 @@ import sys
 from pathlib import Path
 
 from images import pip, wheels
-from images.config import Config
+from images.config import ROOT, Config
 from images.errors import UsageError
 from images.progress import Progress
-from images.spec import TargetSpec
-
-SERVER = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0")
 
 
-def python(target: TargetSpec, config: Config, progress: Progress) -> Path:
-    """A Python with everything installed, made once for a lock. Raises `UsageError` for a Python of another version."""
-    lock = target.lock(target.exporters[0])
+def python(name: str, lock: Path | None, config: Config, progress: Progress) -> Path:
+    """A Python with everything installed, made once.
+
+    Args:
+        name: of the list of packages: `requirements.<name>.txt` beside this file, where there is one.
+        lock: locked wheels that it has besides.
+        config: where it is kept, and the locks' Python.
+        progress: told when it is made.
+
+    Raises:
+        UsageError: this Python's version is not the locks'.
+        ImageError: pip could not bring or build a package.
+
+    """
     if (found := f"{sys.version_info.major}.{sys.version_info.minor}") != config.bootstrap.python:
         raise UsageError(
             f"the wheels are locked for Python {config.bootstrap.python}, and this is {found}",
             f"run it with Python {config.bootstrap.python}",
         )
-    digest = hashlib.sha256(lock.read_bytes() + repr(SERVER).encode()).hexdigest()
-    folder = config.cache / "benchmark" / digest[:16]
+    listed = ROOT / "tests" / "benchmarks" / f"requirements.{name}.txt"
+    files = [file for file in (lock, listed) if file and file.exists()]
+    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    folder = config.cache / "benchmark" / f"{name}-{digest[:16]}"
     if not folder.exists():
-        progress.step("installing sentence-transformers and FastAPI to compare with")
-        _make(folder, lock, config, progress)
+        progress.step(f"making the environment {name} to compare with")
+        _make(folder, files, lock, config, progress)
     return folder / "bin" / "python"
 
 
@@ -38,17 +48,26 @@ def versions(python: Path) -> dict[str, str]:
     return {found.name: found.version for found in importlib.metadata.distributions(path=folders)}
 
 
-def _make(folder: Path, lock: Path, config: Config, progress: Progress) -> None:
-    extra = config.extra_index_url
-    files = wheels.collect(
-        lock, config.cache, python=config.bootstrap.python, extra_index_url=extra, report=progress.detail
-    )
+def _make(folder: Path, files: list[Path], lock: Path | None, config: Config, progress: Progress) -> None:
     fresh = folder.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fresh)], check=True)
+    into = fresh / "bin" / "python"
     try:
-        pip.install(fresh / "bin" / "python", ["--no-index", "--no-deps", *map(str, files)], progress.detail)
-        pip.install(fresh / "bin" / "python", SERVER, progress.detail)
+        for file in files:
+            pip.install(into, _locked(file, config, progress) if file == lock else ["-r", str(file)], progress.detail)
     except pip.PipError as error:
+        shutil.rmtree(fresh)
         raise pip.explained(error, config.cache, "pip could not install") from error
     fresh.rename(folder)
+
+
+def _locked(lock: Path, config: Config, progress: Progress) -> list[str]:
+    found = wheels.collect(
+        lock,
+        config.cache,
+        python=config.bootstrap.python,
+        extra_index_url=config.extra_index_url,
+        report=progress.detail,
+    )
+    return ["--no-index", "--no-deps", *map(str, found)]

@@ -58,13 +58,12 @@ class Row(Struct, kw_only=True):
     figures: dict[str, Figures]
 
 
-class Result(Struct, kw_only=True):
-    """The whole benchmark.
+class Circumstances(Struct, kw_only=True):
+    """What any benchmark's result says of how it came about.
 
     Attributes:
         others: cores that processes outside the benchmark used meanwhile: with more than a little, wall times are too
             long, and so is the CPU time of whatever waits for other threads.
-        concurrent: the loads with several clients.
 
     """
 
@@ -74,6 +73,16 @@ class Result(Struct, kw_only=True):
     packages: dict[str, str]
     threads: int
     rounds: int
+
+
+class Result(Circumstances, kw_only=True):
+    """The whole benchmark of an encoder.
+
+    Attributes:
+        concurrent: the loads with several clients.
+
+    """
+
     concurrent: list[str]
     rows: list[Row]
 
@@ -119,7 +128,7 @@ def table(result: Result) -> str:
     columns = list(result.rows[0].figures)
     head = ["", *(title for column in columns for title in _titles(column, column in result.concurrent))]
     body = [[row.name, *(cell for column in columns for cell in _cells(row, column, result))] for row in result.rows]
-    return "\n".join([*_grid([head, *body]), "", _how(result), _where(result)])
+    return "\n".join([*grid([head, *body]), "", _how(result), where(result, "invoke benchmark")])
 
 
 def _how(result: Result) -> str:
@@ -130,13 +139,14 @@ def _how(result: Result) -> str:
     )
 
 
-def _where(result: Result) -> str:
-    where = result.machine
+def where(result: Circumstances, command: str) -> str:
+    """What it was measured with, and by which command."""
+    on = result.machine
     packages = ", ".join(f"{name} {version}" for name, version in result.packages.items())
     return (
-        f"{result.model} on {where.cpu}, {where.os}, Linux {where.kernel}, {where.date}; {where.cores} cores, "
+        f"{result.model} on {on.cpu}, {on.os}, Linux {on.kernel}, {on.date}; {on.cores} cores, "
         f"of which other processes used {result.others:.2f}. {result.threads} threads each. {packages}. "
-        "`invoke benchmark`"
+        f"`{command}`"
     )
 
 
@@ -151,7 +161,8 @@ def _cells(row: Row, column: str, result: Result) -> tuple[str, str, str]:
     return (cpu, speed, f"{figures.ratio:.2f}")
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as a Markdown table; the first column is text, the others are figures."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return [_line(row, widths) for row in (rows[0], rule, *rows[1:])]

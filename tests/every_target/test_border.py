@@ -22,6 +22,8 @@ DOORS = {
     "images/base.py": "mmdebstrap",
     "images/engine.py": "the container engine",
     "images/pip.py": "pip",
+    "images/revision.py": "git",
+    "images/sbom.py": "syft",
     "images/setup.py": "apt-get",
     "images/inside/bench.py": "the server that it measures",
 }
@@ -102,6 +104,14 @@ def test_programs_are_started_behind_these_doors_only() -> None:
 
 def test_one_module_asks_a_hub() -> None:
     assert importers("huggingface_hub") == {"images/hub.py"}
+
+
+def test_one_module_talks_to_a_registry() -> None:
+    assert importers("httpx2") == {"images/hub.py", "images/registry.py"}  # the hub's only reads errors
+
+
+def test_one_module_reads_logins() -> None:
+    assert importers("docker") == {"images/credentials.py"}
 
 
 def test_a_dockerfile_is_rendered_in_one_place() -> None:

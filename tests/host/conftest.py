@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from images import revision
 from tests import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def _revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project's commit, without asking git."""
+    monkeypatch.setattr(revision, "current", lambda: "c0ffee")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -157,6 +157,20 @@ def test_a_runtime_package_that_is_not_installed_is_named() -> None:
 def test_a_package_is_not_taken_for_one_whose_name_it_begins() -> None:
     with pytest.raises(EngineError, match="package tin is not"):
         runtime(msgspec.structs.replace(RECIPE, runtime_packages=("tin",)))
+
+
+def test_every_file_lies_in_folders_that_have_entries() -> None:
+    """Else SBOM tools that read layers do not see what is in them."""
+    members = [member for member, _ in base.with_folders(base.runtime_members(opened(debian()), RECIPE))]
+    folders = {member.name.strip("./") for member in members if member.isdir()}
+    parents = {str(PurePosixPath(member.name).parent).strip("./") for member in members}
+    assert "var/lib/dpkg/status.d" in folders
+    assert parents <= folders | {""}
+
+
+def test_a_folder_has_one_entry_before_its_files() -> None:
+    files = [(entry(f"a/b/{name}", 0), b"") for name in "cd"]
+    assert [member.name for member, _ in base.with_folders(files)] == ["a", "a/b", "a/b/c", "a/b/d"]
 
 
 # The tars on disk

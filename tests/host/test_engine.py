@@ -11,7 +11,7 @@ import pytest
 
 from images import engine
 from images.engine import Engine
-from images.errors import DiskFullError, EngineError, ImageError
+from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError
 from tests.host import samples
 
 Script = Callable[..., Path]
@@ -410,3 +410,74 @@ def test_a_process_that_took_a_dead_daemons_number_is_not_stopped(tmp_path: Path
         (tmp_path / "engine/docker.pid").write_text(f"{bystander.pid}\n")
         assert engine.stop_daemon(samples.config(tmp_path)) is False
         assert bystander.poll() is None
+
+
+# Pushing and pulling
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("unauthorized: authentication required", AccessError),
+        ("denied: requested access to the resource is denied", AccessError),
+        ("no basic auth credentials", AccessError),
+        ("1: Retrying in 1 second\ndial tcp 10.0.0.1:443: connect: connection refused", UnreachableError),
+        ("error parsing HTTP 502 response body", UnreachableError),
+        ("write: broken pipe", UnreachableError),
+        ("unexpected EOF", UnreachableError),
+        ("x509: certificate signed by unknown authority", UnreachableError),
+        ("http: server gave HTTP response to HTTPS client", UnreachableError),
+        ("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", EngineError),
+        ("write /var/lib/x: no space left on device", DiskFullError),
+        ("tag does not exist", EngineError),
+    ],
+)
+def test_what_an_engine_says_of_a_push_has_its_kind(output: str, kind: type[ImageError]) -> None:
+    assert type(engine.refusal("push", "reg.example/m:1", output)) is kind
+
+
+def test_a_refused_push_names_the_registry_and_no_password() -> None:
+    error = engine.refusal("push", "reg.example/m:1", "denied: https://tester:sesame@reg.example/v2/")
+    assert "reg.example" in error.what
+    assert "sesame" not in error.what
+
+
+def test_tries_in_between_are_not_repeated_in_the_error() -> None:
+    output = "1: Retrying in 1 second\n2: Retrying in 1 second\ndial tcp: connection refused\n"
+    assert "Retrying" not in engine.refusal("push", "reg.example/m:1", output).what
+
+
+@pytest.mark.parametrize(
+    ("output", "advice"),
+    [
+        ("http: server gave HTTP response to HTTPS client", "insecure-registries"),
+        ("x509: certificate signed by unknown authority", "/etc/docker/certs.d/reg.example:1/ca.crt"),
+        ("connection refused", "run the same command again"),
+    ],
+)
+def test_what_helps_depends_on_why(output: str, advice: str) -> None:
+    assert advice in engine.refusal("push", "reg.example:1/m:1", output).hint
+
+
+@pytest.mark.starts_programs
+@pytest.mark.parametrize(("name", "flags"), [("docker", ""), ("podman", "--tls-verify=false ")])
+def test_only_podman_is_told_of_plain_http(name: str, flags: str, script: Script) -> None:
+    machine = Engine(program=str(script("bin", 'echo "$@"', name) / name), version="")
+    said: list[str] = []
+    machine.push("reg.example/m:1", said.append, plain_http=True)
+    machine.pull("reg.example/m:1", said.append, plain_http=True)
+    assert said == [f"push {flags}reg.example/m:1", f"pull {flags}reg.example/m:1"]
+
+
+@pytest.mark.starts_programs
+def test_a_push_that_fails_is_an_error_of_its_kind(script: Script) -> None:
+    machine = Engine(program=str(script("bin", "echo denied >&2; exit 1") / "docker"), version="")
+    with pytest.raises(AccessError):
+        machine.push("reg.example/m:1", lambda _: None)
+
+
+@pytest.mark.starts_programs
+def test_an_image_is_saved_to_a_file(script: Script, tmp_path: Path) -> None:
+    machine = Engine(program=str(script("bin", 'echo "$@" > "${2#--output=}"') / "docker"), version="")
+    machine.save("sha256:1", tmp_path / "image.tar")
+    assert (tmp_path / "image.tar").read_text() == f"save --output={tmp_path}/image.tar sha256:1\n"

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import msgspec
@@ -183,7 +184,7 @@ def made(override: str = "", verdict: Report | None = None) -> record.Record:
         samples.plan(override=override),
         machine,
         "name",
-        files=[],
+        materials=record.Materials(files=[]),
         sizes=samples.record().sizes,
         facts=samples.info(),
         verdict=verdict or samples.report(),
@@ -214,9 +215,60 @@ def test_an_image_that_is_gone_has_no_record() -> None:
             samples.plan(),
             FakeEngine(),
             "gone",
-            files=[],
+            materials=record.Materials(files=[]),
             sizes=samples.record().sizes,
             facts=samples.info(),
             verdict=samples.report(),
             created=samples.CREATED,
         )
+
+
+# Where it went
+
+
+def push(reference: str, digest: str) -> record.Pushed:
+    return record.Pushed(reference=reference, digest=digest, at="now", unverified=False, attached={})
+
+
+def test_a_record_keeps_the_last_push_of_each_reference() -> None:
+    known = samples.record()
+    for entry in (push("a/m:1", "sha256:1"), push("b/m:1", "sha256:1"), push("a/m:1", "sha256:2")):
+        known = record.with_push(known, entry)
+    assert [(each.reference, each.digest) for each in known.pushed] == [("b/m:1", "sha256:1"), ("a/m:1", "sha256:2")]
+
+
+def test_a_record_is_found_by_the_images_id(tmp_path: Path) -> None:
+    record.write(tmp_path, samples.record(reference="a:1", image="sha256:1"))
+    record.write(tmp_path, samples.record(reference="b:1", image="sha256:2"))
+    found = record.by_image(tmp_path, "sha256:2")
+    assert found
+    assert found.reference == "b:1"
+    assert record.by_image(tmp_path, "sha256:3") is None
+
+
+def test_a_record_names_what_the_image_was_made_of(tmp_path: Path) -> None:
+    machine = samples.engine()
+    machine.store["name"] = ImageFacts(id="sha256:7", size=1, layers=(), labels={})
+    materials = record.Materials(files=[], wheels={"run": {"a==1": "0" * 64}}, revision="c0ffee")
+    known = record.make(
+        samples.plan(),
+        machine,
+        "name",
+        materials=materials,
+        sizes=samples.record().sizes,
+        facts=samples.info(),
+        verdict=samples.report(),
+        created=samples.CREATED,
+    )
+    assert (known.wheels, known.revision) == (materials.wheels, materials.revision)
+    record.write(tmp_path, known)
+    assert record.read(tmp_path, known.reference) == known
+
+
+def test_a_record_of_before_there_were_pushes_is_read(tmp_path: Path) -> None:
+    file = record.write(tmp_path, samples.record())
+    old = {
+        key: value for key, value in json.loads(file.read_text()).items() if key not in {"pushed", "wheels", "revision"}
+    }
+    file.write_text(json.dumps(old))
+    assert record.read(tmp_path, samples.record().reference) == samples.record()

@@ -37,6 +37,17 @@ def test_wheels_come_in_the_locks_order_from_a_cache_named_by_hash(links: Path, 
     assert found == tuple(tmp_path / "cache/wheels" / digests.sha256(file) / file.name for file in (b, a))
 
 
+def test_hashes_are_those_of_the_cached_files(links: Path, tmp_path: Path) -> None:
+    b, a = make_wheel(links, "b", "1.0"), make_wheel(links, "a", "1.0")
+    lock = lock_of(tmp_path, b, a)
+    assert wheels.hashes(lock, tmp_path / "cache") == {}
+    wheels.collect(lock, tmp_path / "cache")
+    assert wheels.hashes(lock, tmp_path / "cache") == {
+        "b==1.0": digests.sha256(b),
+        "a==1.0": digests.sha256(a),
+    }
+
+
 def test_wheels_in_the_cache_need_no_pip(links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"))
     first = wheels.collect(lock, tmp_path / "cache")

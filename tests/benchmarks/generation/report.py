@@ -1,0 +1,129 @@
+"""The result for models that generate: its form, and a table for people and for Markdown."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from images.inside.contract import Struct
+from tests.benchmarks.report import Circumstances, grid, where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One contestant's figures in one round of one load; see `Figures`."""
+
+    cpu_ms: float
+    per_second: float
+    first_ms: float
+    next_ms: float
+
+
+class Figures(Struct, kw_only=True):
+    """One contestant under one load; medians over the rounds.
+
+    Attributes:
+        cpu_ms: CPU time by token of an answer, user and system; prompts are in it.
+        cpu_ms_least: the same in the best round.
+        cpu_ms_most: the same in the worst round.
+        per_second: tokens of all answers a second; prompts are in it.
+        first_ms: from the request to the first token.
+        next_ms: from one token of an answer to the next.
+        ratio: CPU time over that of the first contestant in the same round.
+
+    """
+
+    cpu_ms: float
+    cpu_ms_least: float
+    cpu_ms_most: float
+    per_second: float
+    first_ms: float
+    next_ms: float
+    ratio: float
+
+
+class Row(Struct, kw_only=True):
+    """One contestant.
+
+    Attributes:
+        name: what it is.
+        ours: whether it is one of the project's images.
+        crowd: what it does with several requests at once.
+        prompt_cpu_ms: CPU time of reading a prompt and choosing one token.
+        alone: with one client.
+        together: with several clients at once.
+
+    """
+
+    name: str
+    ours: bool
+    crowd: str
+    prompt_cpu_ms: float
+    alone: Figures
+    together: Figures
+
+
+class Result(Circumstances, kw_only=True):
+    """The whole benchmark.
+
+    Attributes:
+        prompt_tokens: of each prompt, the chat template's included.
+        answer_tokens: of each answer.
+        clients: of the second load.
+        absent: why contestants are missing, by name.
+
+    """
+
+    prompt_tokens: int
+    answer_tokens: int
+    clients: int
+    absent: dict[str, str]
+    rows: list[Row]
+
+
+def summary(samples: Sequence[Sample], first: Sequence[Sample]) -> Figures:
+    """The medians of a contestant's rounds; `first` are those of the contestant that ratios are taken to."""
+    cpu = [sample.cpu_ms for sample in samples]
+    return Figures(
+        cpu_ms=statistics.median(cpu),
+        cpu_ms_least=min(cpu),
+        cpu_ms_most=max(cpu),
+        per_second=statistics.median(sample.per_second for sample in samples),
+        first_ms=statistics.median(sample.first_ms for sample in samples),
+        next_ms=statistics.median(sample.next_ms for sample in samples),
+        ratio=statistics.median(ours.cpu_ms / base.cpu_ms for ours, base in zip(samples, first, strict=True)),
+    )
+
+
+def table(result: Result) -> str:
+    """Markdown that reads well as it is."""
+    several = f"{result.clients} clients"
+    head = ["", "1 client: CPU", "x", "tok/s", "prompt CPU", "first", "next"]
+    rows = [[*head, f"{several}: CPU", "x", "tok/s", "of 1 client's", "together"], *map(_cells, result.rows)]
+    missing = [f"Not here: {name}: {why.splitlines()[0]}" for name, why in result.absent.items()]
+    command = "invoke benchmark --task text-generation"
+    return "\n".join([*grid(rows), "", _how(result), where(result, command), *missing])
+
+
+def _cells(row: Row) -> list[str]:
+    alone, together = row.alone, row.together
+    return [
+        f"**{row.name}**" if row.ours else row.name,
+        *(_cpu(alone), f"{alone.ratio:.2f}", f"{alone.per_second:.0f}"),
+        *(f"{row.prompt_cpu_ms:.0f}", f"{alone.first_ms:.0f}", f"{alone.next_ms:.1f}"),
+        *(_cpu(together), f"{together.ratio:.2f}", f"{together.per_second:.0f}"),
+        *(f"{together.per_second / alone.per_second:.1f}", row.crowd),
+    ]
+
+
+def _cpu(figures: Figures) -> str:
+    return f"{figures.cpu_ms:.1f} ({figures.cpu_ms_least:.1f}-{figures.cpu_ms_most:.1f})"
+
+
+def _how(result: Result) -> str:
+    return (
+        f"Prompts of {result.prompt_tokens} tokens, greedy answers of {result.answer_tokens}. CPU: user and system "
+        "time of the serving process in ms a token of the answer, prompts included, median (least-most) of "
+        f"{result.rounds} rounds in which all take turns; prompt CPU: of reading one prompt, ms. first, next: ms to "
+        "the first token and from token to token. x: CPU over the first row's. together: what becomes of requests "
+        "that come at once. PASSIVE: OMP_WAIT_POLICY; ONNX Runtime's threads do not spin either."
+    )
