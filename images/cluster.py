@@ -18,6 +18,7 @@ from images.manifests import SMOKE, Service
 
 MANAGER = "modelyard"
 """Field manager of what is applied: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""
+KINDS = "deployment,service,serviceaccount,configmap,horizontalpodautoscaler,poddisruptionbudget,networkpolicy,job"
 Say = Callable[[str], None]
 
 
@@ -47,6 +48,14 @@ class Cluster:
     def delete(self, folder: Path) -> str:
         """Delete what the manifests name, and wait until it is gone."""
         return self._succeed("delete", "--ignore-not-found", "-k", folder)
+
+    def remove(self, name: str) -> str:
+        """Delete everything of a service, by its label. Raises `UsageError` when there is nothing."""
+        label = f"--selector=app.kubernetes.io/name={name},app.kubernetes.io/managed-by={MANAGER}"
+        done = self._succeed("delete", KINDS, label) if name else ""
+        if not done.strip() or "No resources found" in done:
+            raise UsageError(f"{self.namespace} has no service {name!r} of ours", "name it as `invoke deploy` did")
+        return done
 
     def revision(self, service: Service) -> int:
         """The Deployment's revision; 0 when there is none."""

@@ -96,6 +96,8 @@ class TrustError(ImageError):
     """An image in a registry is not what was signed, attested or recorded."""
 
     exit_code = 12
+
+
 class ClusterError(ImageError):
     """A cluster refused a manifest, did not start a pod, or did not answer."""
 

@@ -2,7 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,20 +43,7 @@ KUSTOMIZATION = "kustomization"
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the command line says of a deployment.
-
-    Attributes:
-        name: of every object; empty for one made of model and target.
-        cpu: of one pod, in Kubernetes' notation; the runtime's threads follow it.
-        replicas: the fewest pods.
-        max_replicas: the most.
-        kserve: an InferenceService instead of Deployment, Service and autoscaler.
-        pull_secret: name of a Secret of type dockerconfigjson; empty for none.
-        api_key_secret: name of a Secret whose `api-key` clients must send; empty for an open server.
-        weights: name of a PersistentVolumeClaim with the model's files, for an image that does not carry them.
-        allowed_namespaces: namespaces beside its own that may send requests.
-
-    """
+    """What the command line says of a deployment: each field is a flag, explained in `HELP`."""
 
     name: str = ""
     cpu: str = "2"
@@ -64,7 +53,20 @@ class Wishes:
     pull_secret: str = ""
     api_key_secret: str = ""
     weights: str = ""
-    allowed_namespaces: tuple[str, ...] = ()
+    allow_namespaces: str = ""
+
+
+HELP = {
+    "name": "of every object (default: of model and target)",
+    "cpu": "of one pod, in Kubernetes' notation; the runtime's threads follow it",
+    "replicas": "the fewest pods",
+    "max-replicas": "the most pods",
+    "kserve": "an InferenceService instead of Deployment, Service and autoscaler",
+    "pull-secret": "name of the Secret (dockerconfigjson) that the registry asks for",
+    "api-key-secret": "name of a Secret whose `api-key` clients must send",
+    "weights": "name of a PersistentVolumeClaim with the model's files, for an image that does not carry them",
+    "allow-namespaces": "namespaces beside its own that may send requests, separated by commas",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
     """
     _require(image, labels, wishes)
     told = {key.removeprefix(f"{LABEL}."): value for key, value in labels.items() if key.startswith(f"{LABEL}.")}
-    needed = max(int(told.get("memory.peak", 0)), int(told.get("memory.needed", 0)))
+    needed = int(told.get("memory.peak", 0))
     return Service(
         name=wishes.name or default_name(told["model.id"], told["target"]),
         image=image,
@@ -154,7 +156,7 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         api_key_secret=wishes.api_key_secret,
         weights=wishes.weights,
         weights_path=told.get("weights", ""),
-        allowed_namespaces=wishes.allowed_namespaces,
+        allowed_namespaces=tuple(filter(None, wishes.allow_namespaces.split(","))),
     )
 
 
@@ -188,6 +190,24 @@ def write(files: Mapping[str, str], out: Path) -> None:
     fresh.rename(out)
 
 
+@contextmanager
+def folder(service: Service) -> Iterator[Path]:
+    """The rendered manifests in a folder of their own, gone at the end."""
+    with tempfile.TemporaryDirectory() as parent:
+        out = Path(parent) / service.name
+        write(render(service), out)
+        yield out
+
+
+def require_pinned(image: str) -> None:
+    """Raise `UsageError` for an image that is not named by digest."""
+    if not PINNED.fullmatch(image):
+        raise UsageError(
+            f"{image or 'no image'} is not named by digest: a tag can move to an image that nobody proved",
+            "push it and use the digest that is printed: registry.example/team/name@sha256:...",
+        )
+
+
 def default_name(model: str, target: str) -> str:
     """`<model>-<target>` as a DNS label."""
     slug = re.sub(r"[^a-z0-9]+", "-", f"{model.rsplit('/', 1)[-1]}-{target}".lower()).strip("-")
@@ -201,11 +221,7 @@ def label_value(text: str) -> str:
 
 
 def _require(image: str, labels: Mapping[str, str], wishes: Wishes) -> None:
-    if not PINNED.fullmatch(image):
-        raise UsageError(
-            f"{image} is not named by digest: a tag can move to an image that nobody proved",
-            "push it and use the digest that is printed: registry.example/team/name@sha256:...",
-        )
+    require_pinned(image)
     if f"{LABEL}.target" not in labels:
         raise UsageError(f"{image} was not built by `invoke build`", "manifests are made from such an image's labels")
     if f"{LABEL}.gate" not in labels:

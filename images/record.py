@@ -144,10 +144,16 @@ def info(engine: Engine, image: str) -> Info:
 
 
 def figures(verdict: Report, sizes: Sizes, override: str) -> dict[str, str]:
-    """The labels that verification adds: verdict, worst figures, latency, size."""
+    """The labels that verification adds: verdict, worst figures, latency, size, memory."""
     worst = {f"gate.{name}": f"{getattr(entry, name):.6g}" for name, entry in compare.worst(verdict.figures).items()}
     gate = {"gate": "overridden", "gate.override": override} if not verdict.passed else {"gate": "passed"}
-    return {**gate, **worst, **_latency(verdict), "size.without-model": str(sizes.without_artifact)}
+    return {
+        **gate,
+        **worst,
+        **_latency(verdict),
+        "size.without-model": str(sizes.without_artifact),
+        "memory.peak": str(verdict.peak_memory_bytes),
+    }
 
 
 def _latency(verdict: Report) -> dict[str, str]:

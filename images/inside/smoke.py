@@ -195,7 +195,14 @@ class _Smoke:
             for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime")
             if name in self.found
         }
-        return Report(exit=code, model=manifest.model.id if manifest else "", checks=self.checks, **about, **results)
+        return Report(
+            exit=code,
+            model=manifest.model.id if manifest else "",
+            checks=self.checks,
+            peak_memory_bytes=threads.peak_memory(),
+            **about,
+            **results,
+        )
 
 
 _UNKNOWN = {"target": "", "task": "", "mode": "", "bounds": Bounds()}

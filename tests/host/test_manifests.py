@@ -18,7 +18,6 @@ LABELS = {
     "dev.modelyard.gate": "passed",
     "dev.modelyard.model.id": "acme/Mini_LM",
     "dev.modelyard.memory.peak": str(300 << 20),
-    "dev.modelyard.memory.needed": str(280 << 20),
     "org.opencontainers.image.version": "c9745ed1",
     "maintainer": "somebody",
 }
@@ -27,7 +26,7 @@ EVERYTHING = Wishes(
     pull_secret="reg",  # noqa: S106 - a Secret's name
     api_key_secret="key",  # noqa: S106 - the same
     weights="claim",
-    allowed_namespaces=("web",),
+    allow_namespaces="web",
     cpu="500m",
     replicas=1,
 )
@@ -142,7 +141,7 @@ def test_the_server_may_not_ask_anybody() -> None:
 
 
 def test_only_the_own_namespace_and_those_named_may_ask_the_server() -> None:
-    (rule,) = objects(service(allowed_namespaces=("web",)))["NetworkPolicy"]["spec"]["ingress"]
+    (rule,) = objects(service(allow_namespaces="web"))["NetworkPolicy"]["spec"]["ingress"]
     assert rule["from"] == [
         {"podSelector": {}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "web"}}},
@@ -160,11 +159,6 @@ def test_the_key_comes_from_a_secret_and_is_in_no_manifest() -> None:
 def test_memory_follows_what_was_measured() -> None:
     resources = container(service())["resources"]
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("384Mi", "640Mi")
-
-
-def test_what_is_needed_counts_where_more_than_was_seen() -> None:
-    more = {**LABELS, "dev.modelyard.memory.needed": str(600 << 20)}
-    assert container(service(more))["resources"]["requests"]["memory"] == "768Mi"
 
 
 def test_threads_follow_a_cpu_limit_that_is_the_request() -> None:

@@ -75,13 +75,14 @@ def test_an_image_that_does_not_say_what_it_is_fails() -> None:
 
 def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
     sizes = Sizes(total=3, artifact=1, without_artifact=2)
-    assert record.figures(samples.report(), sizes, "") == {
+    assert record.figures(samples.report(peak_memory_bytes=300), sizes, "") == {
         "gate": "passed",
         "gate.max_abs_diff": "3e-05",
         "gate.agreement": "1",
         "latency.p50-ms": "3.00",
         "latency.p95-ms": "4.00",
         "size.without-model": "2",
+        "memory.peak": "300",
     }
 
 
