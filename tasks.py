@@ -155,15 +155,26 @@ def build(
     print(record.as_json(result.record) if json else present.built(result, engine.require(settings)))
 
 
-@task(help={"target": "the newest image of this target", "image": "an image by name", "json": "print JSON"})
+@task(
+    help={
+        "target": "the newest image of this target",
+        "image": "an image by name",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
+        "json": "print JSON",
+    }
+)
 @readable
-def smoke(_context: Context, target: str = "", image: str = "", json: bool = False) -> None:
+def smoke(
+    _context: Context, target: str = "", image: str = "", device: str = "", weights: str = "", json: bool = False
+) -> None:
     """Run an image's smoke test, hardened and without network."""
     from images import engine, verify
     from images.inside import report
 
     reference = _image(target, image)
-    verdict = verify.run(engine.require(config.load()), reference)
+    folder = Path(weights).resolve() if weights else None
+    verdict = verify.run(engine.require(config.load()), reference, device=device, weights=folder)
     print(_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
         raise error

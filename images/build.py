@@ -3,6 +3,9 @@
 import hashlib
 import json
 import re
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,9 +111,11 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             machine.load_base(each.tar, each.reference)
         with _candidate(machine, prepared, config, progress) as image:
             progress.step("measuring the image")
-            sizes = record.measure(machine, image, job.target)
+            unpacked = wheels.unpacked(job.target.lock("run"), config.cache)
+            sizes = record.measure(machine, image, job.target, unpacked)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
-            verdict = verify.run(machine, image)
+            with _weights(prepared, config) as weights:
+                verdict = verify.run(machine, image, device=verify.device(machine, gpu=job.target.gpu), weights=weights)
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
@@ -195,7 +200,7 @@ def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progr
             extra_index_url=config.extra_index_url,
             report=progress.detail,
         )
-        for name in (job.exporter, "run")
+        for name in job.target.used(job.exporter)
     }
     files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
     with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
@@ -204,6 +209,29 @@ def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progr
         yield image
     finally:
         machine.remove(image)
+
+
+@contextmanager
+def _weights(prepared: Prepared, config: Config) -> Iterator[Path | None]:
+    """The model's own files as a folder to mount, where the image does not have them. A cache's links lead outside."""
+    if not prepared.job.mounts_model:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=config.cache, prefix="weights-") as folder:
+        Path(folder).chmod(0o755)
+        for file in prepared.model.files:
+            _show_to_all((prepared.model.folder / file.path).resolve(), Path(folder, file.path))
+        yield Path(folder)
+
+
+def _show_to_all(source: Path, path: Path) -> None:
+    """Another name of a file, or a copy of one that not all may read: the container has a user of its own."""
+    if source.stat().st_mode & stat.S_IROTH:
+        context.link(source, path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
+    path.chmod(0o644)
 
 
 def _build(machine: engine.Engine, folder: Path, job: plan.Plan, config: Config, progress: Progress) -> str:

@@ -54,10 +54,10 @@ def write(
             for path, text in plan.texts.items():
                 _write(folder / path, text)
             for path, source in model.items():
-                _link(source, folder / "model" / path)
+                link(source, folder / "model" / path)
             for environment, paths in wheels.items():
                 for wheel in paths:
-                    _link(wheel, folder / "wheels" / environment / wheel.name)
+                    link(wheel, folder / "wheels" / environment / wheel.name)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +83,8 @@ def _write(path: Path, text: bytes) -> None:
     path.chmod(0o644)
 
 
-def _link(source: Path, path: Path) -> None:
+def link(source: Path, path: Path) -> None:
+    """Make a path another name of a file: a hard link, or a copy where there can be none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), path)

@@ -216,6 +216,11 @@ class Engine:
         finally:
             self._call("rm", "--force", name)
 
+    def gpu_flags(self) -> tuple[str, ...]:
+        """The flags that give a container this machine's NVIDIA GPUs; none where the engine has no runtime for them."""
+        done = self._call("info", "--format={{json .Runtimes}}", timeout=PATIENCE)
+        return ("--gpus=all",) if done.returncode == 0 and "nvidia" in done.stdout else ()
+
     def foreground(self, image: str, port: int) -> int:
         """Serve an image on this terminal until it ends; its exit code."""
         argv = [self.program, "run", "--rm", "--init", f"--publish=127.0.0.1:{port}:8080", image]

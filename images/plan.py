@@ -61,6 +61,7 @@ class Plan:
         args: the Dockerfile's build arguments.
         texts: small files of the build context, by path.
         digest: sha256 over everything that decides the image; equal plans make equal artifacts.
+        mounts_model: whether the model's weights stay outside of the image, to be mounted when it runs.
 
     """
 
@@ -75,6 +76,7 @@ class Plan:
     digest: str
     override: str = ""
     bases: Mapping[str, str] = field(default_factory=dict)
+    mounts_model: bool = False
 
 
 def make(
@@ -112,8 +114,9 @@ def make(
         model=model,
         task=task,
         pooling=options.pooling,
-        max_length=longest(target, given, options.max_length),
+        max_length=longest(target, given, options.max_length or target.max_length),
         suite="suite.jsonl" if options.suite else "",
+        dtype=target.dtype,
         trust_remote_code=options.trust_remote_code,
         allow_pickle=options.allow_pickle,
     )
@@ -124,6 +127,7 @@ def make(
         bounds=mode.bounds,
         least=mode.least,
         options=given,
+        deprecated=mode.deprecated,
     )
     texts = {
         **code,
@@ -131,7 +135,7 @@ def make(
         "job/source/source.json": msgspec.json.encode(source),
         "job/export/export.json": msgspec.json.encode(export),
         **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
-        **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in (mode.exporter, "run")},
+        **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in target.used(mode.exporter)},
     }
     return Plan(
         target=target,
@@ -143,6 +147,7 @@ def make(
         args={"BUILDER_BASE": bases["builder"][0], "RUNTIME_BASE": bases["runtime"][0], "EXPORTER": mode.exporter},
         texts=texts,
         override=options.override,
+        mounts_model=any(given[name] == option.mounts_model for name, option in target.options.items() if given[name]),
         bases={kind: digest for kind, (_, digest) in bases.items()},
         digest=_digest(texts, {kind: digest for kind, (_, digest) in bases.items()}),
     )
@@ -151,6 +156,10 @@ def make(
 def require_mode(target: TargetSpec, name: str) -> None:
     """Raise `UsageError` for a mode that no task of the target has: known before any model is."""
     names = list(dict.fromkeys(mode.name for mode in target.modes))
+    if name in target.refused:
+        raise UsageError(
+            f"{target.name} refuses {name!r}: {target.refused[name]}", f"its modes are: {', '.join(names)}"
+        )
     if name and name not in names:
         raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
 

@@ -44,6 +44,8 @@ def _offers(spec: TargetSpec) -> Iterator[str]:
     made = [(task, mode.name) for mode in spec.modes for task in mode.tasks]
     if len(set(made)) < len(made):  # the mode does not decide who makes it
         yield f"  {'exporters':<22} --exporter {' | '.join(spec.exporters)}"
+    for exporter, reason in {mode.exporter: mode.deprecated for mode in spec.modes if mode.deprecated}.items():
+        yield f"  {'deprecated':<22} {exporter}: {reason}"
     for name, option in spec.options.items():
         yield f"  {'--' + name:<22} {option.summary}"
 
@@ -112,6 +114,8 @@ def _facts(result: Built) -> Iterator[str]:
     yield f"  gate      {inputs} inputs against the original: {gate(record)}"
     if record.override:
         yield f"  OVERRIDE  the gate FAILED and was accepted: {record.override.reason}"
+    if deprecated := record.info.manifest.deprecated:
+        yield f"  note      {deprecated}"
     if latency := record.verdict.latency:
         yield f"  latency   p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms (first input, HTTP)"
     if tokens := record.verdict.token_latency:

@@ -22,11 +22,17 @@ ARTIFACT = "artifact/"
 
 
 class Sizes(Struct, kw_only=True):
-    """Uncompressed bytes of the image's files: all of them, the artifact's, and the rest, which the budget holds."""
+    """Uncompressed bytes of the image's files: all of them, the artifact's, and the rest, which the budget holds.
+
+    Attributes:
+        wheels: for comparison, the files of the runtime's locked wheels as they are installed anywhere else.
+
+    """
 
     total: int
     artifact: int
     without_artifact: int
+    wheels: int = 0
 
 
 class Info(Struct, kw_only=True):
@@ -120,7 +126,7 @@ class Record(Struct, kw_only=True):
     pushed: list[Pushed] = []
 
 
-def measure(engine: Engine, image: str, target: TargetSpec) -> Sizes:
+def measure(engine: Engine, image: str, target: TargetSpec, wheels: int = 0) -> Sizes:
     """Sizes from the image's files. Raises `GateError` for a denied file or a budget that is exceeded."""
     total, artifact, denied = 0, 0, []
     with engine.files(image) as files:
@@ -129,7 +135,7 @@ def measure(engine: Engine, image: str, target: TargetSpec) -> Sizes:
             artifact += member.size if member.name.startswith(ARTIFACT) else 0
             if _denied(f"/{member.name}", target.deny):
                 denied.append(f"/{member.name}")
-    sizes = Sizes(total=total, artifact=artifact, without_artifact=total - artifact)
+    sizes = Sizes(total=total, artifact=artifact, without_artifact=total - artifact, wheels=wheels)
     _hold(target, sizes, denied)
     return sizes
 

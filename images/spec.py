@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,6 +23,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         exporter: a lock `requirements.<exporter>.txt` and a build stage of that name.
         bounds: the gate's numbers.
         least: the smallest allowed value of what the exporter measures of its artifact, by the measure's name.
+        deprecated: that upstream gives it up, and what to take instead; empty while it does not.
 
     """
 
@@ -31,6 +32,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     exporter: str
     bounds: Bounds
     least: dict[str, float] = {}
+    deprecated: str = ""
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,6 +42,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         summary: one line for `invoke build --help`.
         default: what it is when left out; `false` makes it a switch without a value.
         pattern: regular expression of the values that it takes.
+        mounts_model: the value by which the model's weights stay outside of the image, to be mounted when it runs.
         caps_length: whether the largest number in its value caps the tokens of an input, as `--max-length` does.
 
     """
@@ -47,6 +50,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     summary: str
     default: str | bool = ""
     pattern: str = ".+"
+    mounts_model: str = ""
     caps_length: bool = False
 
 
@@ -76,8 +80,14 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
         modes: the first that has a task is that task's default.
+        refused: modes that its exporters would make and that it does not take, each with the reason.
+        max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
+        reference: the exporter whose environment records the original's answers; empty for each artifact's own.
+        left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
+        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
+        dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
 
@@ -88,9 +98,15 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     size_budget_mib: int
     deny: tuple[str, ...] = ()
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
+    refused: dict[str, str] = {}
+    max_length: int = 0
     options: dict[str, Option] = {}
+    reference: str = ""
+    left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
+    gpu: bool = False
+    dtype: Literal["float32", "auto"] = "float32"
 
     @property
     def module(self) -> str:
@@ -118,7 +134,11 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def without(self, environment: str) -> tuple[str, ...]:
         """The packages that an environment's lock leaves out."""
-        return self.runtime.without if environment == "run" else ()
+        return self.runtime.without if environment == "run" else self.left_out.get(environment, ())
+
+    def used(self, exporter: str) -> tuple[str, ...]:
+        """The environments that a build by one exporter installs."""
+        return tuple(dict.fromkeys((self.reference or exporter, exporter, "run")))
 
     def lock_source(self, environment: str) -> Path:
         """What the lock of one environment is made from."""

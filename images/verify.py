@@ -1,5 +1,7 @@
 """The smoke test in the finished image, as hardened as a cluster would run it: its report, or the error it means."""
 
+from pathlib import Path
+
 import msgspec
 
 from images.engine import HARDENED, Engine
@@ -7,17 +9,36 @@ from images.errors import EngineError, GateError, ImageError, MachineError
 from images.inside.contract import Exit
 from images.inside.report import Report
 
+CPU, GPU = "cpu", "cuda"
+WEIGHTS = "/weights"
+"""Where an image without its model's weights looks for them."""
 ISOLATED = ("--network=none", *HARDENED)
 
 
-def run(engine: Engine, image: str) -> Report:
-    """Run the image's own smoke test without network. Raises `EngineError` when it does not end with a report."""
-    done = engine.run(image, "smoke-test", "--json", flags=ISOLATED, timeout=1800)
+def run(engine: Engine, image: str, *, device: str = "", weights: Path | None = None) -> Report:
+    """Run the image's own smoke test without network. Raises `EngineError` when it does not end with a report.
+
+    Args:
+        engine: what runs it.
+        image: by name or id.
+        device: such as `cpu` or `cuda`; empty for what the image is made for, with what this machine has of it.
+        weights: folder with the model's files, for an image without them.
+
+    """
+    chosen = (f"--env=MODELYARD_DEVICE={device}",) if device else ()
+    gpus = engine.gpu_flags() if device.startswith(GPU) else ()
+    mount = (f"--volume={weights}:{WEIGHTS}:ro",) if weights else ()
+    done = engine.run(image, "smoke-test", "--json", flags=(*ISOLATED, *chosen, *gpus, *mount), timeout=1800)
     try:
         return msgspec.json.decode(done.stdout, type=Report)
     except msgspec.DecodeError as error:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise EngineError(f"the smoke test ended with exit code {done.returncode} and no report:\n{tail}") from error
+
+
+def device(engine: Engine, *, gpu: bool) -> str:
+    """Where a fresh image is proved: one that wants a GPU on the CPU when this machine has none; its report says so."""
+    return (GPU if engine.gpu_flags() else CPU) if gpu else ""
 
 
 def failure(report: Report) -> ImageError | None:

@@ -4,6 +4,7 @@ They are kept in a cache whose folder names are those hashes.
 """
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,17 @@ def hashes(lock: Path, cache: Path) -> dict[str, str]:
     """The sha256, in hex, of each wheel of a lock that the cache has, by `name==version`."""
     found = {f"{wheel.name}=={wheel.version}": cached(wheel, cache) for wheel in locks.parse(lock)}
     return {name: file.parent.name for name, file in found.items() if file}
+
+
+def unpacked(lock: Path, cache: Path) -> int:
+    """Bytes of the files in all wheels of a lock, as far as the cache has them: what a plain installation writes."""
+    found = [file for wheel in locks.parse(lock) if (file := cached(wheel, cache))]
+    return sum(_unpacked(file) for file in found)
+
+
+def _unpacked(wheel: Path) -> int:
+    with zipfile.ZipFile(wheel) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def _verified(wheel: LockedWheel, cache: Path, lock: Path) -> Path:

@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     smoke = commands.add_parser(
         "smoke-test", help="prove the artifact: exit 0 pass, 1 outputs differ, 2 cannot run here, 3 damaged"
     )
+    smoke.add_argument(
+        "--device", default="", help="such as cpu, where the image is made for another (MODELYARD_DEVICE)"
+    )
+    smoke.add_argument(
+        "--url", default="", help="ask this server of the same image over HTTP, in place of one of its own"
+    )
     smoke.set_defaults(command=_smoke)
     bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
     bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
@@ -80,7 +86,7 @@ def _smoke(options: argparse.Namespace) -> int:
 
     from images.inside import report, smoke
 
-    result = smoke.run(options.artifact)
+    result = smoke.run(options.artifact, options.device or os.environ.get("MODELYARD_DEVICE", ""), options.url)
     print(msgspec.json.encode(result).decode() if options.json else report.table(result))
     return result.exit
 

@@ -20,6 +20,9 @@ MANIFEST = "manifest.json"
 REFERENCE = "reference"
 """Folder in the artifact with the original model's answers: `cases.json` and `outputs.npz`."""
 
+HEADROOM = 192 << 20
+"""Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Batch = Mapping[str, NDArray[Any]]
@@ -175,6 +178,7 @@ class SourceJob(Struct, kw_only=True):
         max_length: cap on tokens; 0 for the model's own limit.
         pooling: pooling for an encoder that states none: `mean`, `cls`, `max`, `lasttoken`; empty for its own.
         suite: file name of the user's own inputs in the job folder, one JSON request a line; empty for none.
+        dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
 
@@ -183,6 +187,7 @@ class SourceJob(Struct, kw_only=True):
     pooling: str = ""
     max_length: int = 0
     suite: str = ""
+    dtype: str = "float32"
     trust_remote_code: bool = False
     allow_pickle: bool = False
 
@@ -194,6 +199,7 @@ class ExportJob(Struct, kw_only=True):
         bounds: what the gate holds the artifact's outputs to.
         least: the smallest allowed value of what the exporter measures, by the measure's name.
         options: the flags that the target itself added to `invoke build`, each with what was given or its default.
+        deprecated: that upstream gives this way up, and what to take instead.
 
     """
 
@@ -203,6 +209,7 @@ class ExportJob(Struct, kw_only=True):
     bounds: Bounds
     least: dict[str, float] = {}
     options: dict[str, str | bool] = {}
+    deprecated: str = ""
 
 
 class Manifest(Struct, kw_only=True):
@@ -211,10 +218,11 @@ class Manifest(Struct, kw_only=True):
     Attributes:
         task: such as `feature-extraction`.
         mode: the quantisation mode; `none` is the exact export.
-        entry: the file that the runner loads.
+        entry: the file or folder that the runtime loads.
         recipe: how the exporter made the mode, where it had a choice.
         measures: what the exporter measured of the artifact, by name, such as the share of operators in a delegate.
         options: the flags that the target itself added to `invoke build`.
+        deprecated: that upstream gives this way up, and what to take instead; empty while it does not.
         max_length: the most tokens of one input, special tokens included; 0 when inputs are no text.
         pad_token_id: the id that fills a batch up; its attention mask is 0.
         padding_side: `right` or `left`.
@@ -229,10 +237,11 @@ class Manifest(Struct, kw_only=True):
         embedding: set when the artifact's output is one vector a text.
         generation: set when the artifact generates token by token.
         image: set when its inputs are pictures.
+        dtype: what the original answered in.
         architecture: machine architecture the artifact was made for, as `platform.machine()` says it.
         memory_bytes: memory below which serving is refused: measured at export.
         packages: name -> version of the exporter's packages that decide the result.
-        files: every other file of the artifact.
+        files: every other file of the artifact, those too that it only links to.
 
     """
 
@@ -246,6 +255,7 @@ class Manifest(Struct, kw_only=True):
     recipe: str = ""
     measures: dict[str, float] = {}
     options: dict[str, str | bool] = {}
+    deprecated: str = ""
     max_length: int
     pad_token_id: int
     padding_side: str = "right"
@@ -260,6 +270,7 @@ class Manifest(Struct, kw_only=True):
     embedding: Embedding | None = None
     generation: GenerationFacts | None = None
     image: ImageFacts | None = None
+    dtype: str = "float32"
     bounds: Bounds
     architecture: str
     memory_bytes: int
@@ -284,6 +295,7 @@ class Source(Struct, kw_only=True):
     embedding: Embedding | None = None
     generation: GenerationFacts | None = None
     image: ImageFacts | None = None
+    dtype: str = "float32"
 
 
 class Case(Struct, kw_only=True):
@@ -394,15 +406,21 @@ class Exported(NamedTuple):
     """What an exporter made.
 
     Attributes:
-        entry: the file that the runner loads.
+        entry: the file or folder that the runtime loads.
         recipe: how it was made, in words, where the mode leaves a choice.
         measures: what was measured of the artifact, by name; the manifest repeats it, the mode's `least` holds it.
+        memory: bytes that the runtime was seen to take for it, where that is more than the entry's size.
+        elsewhere: files that the artifact only links to: they are mounted when the image runs, and must be these.
+        overhead: bytes of memory that the runtime takes beyond weights and cache.
 
     """
 
     entry: str
     recipe: str = ""
     measures: Mapping[str, float] = MappingProxyType({})
+    memory: int = 0
+    elsewhere: Sequence[FileDigest] = ()
+    overhead: int = HEADROOM
 
 
 class Export(Protocol):

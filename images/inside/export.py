@@ -33,8 +33,6 @@ from images.inside.contract import (
 from images.inside.vision import decoding
 
 MIB = 2**20
-HEADROOM = 192 * MIB
-"""Bytes beyond the weights that an idle server with a small batch was seen to use: Python, numpy, the runtime."""
 KV_TOKENS = 4096
 """Tokens of sequences under way that a model that generates must have room for; its context, if that is shorter."""
 
@@ -91,21 +89,23 @@ def manifest_of(given: Exporting, made: Exported) -> Manifest:
         recipe=made.recipe,
         measures=dict(made.measures),
         options=given.job.options,
+        deprecated=given.job.deprecated,
         bounds=given.job.bounds,
         architecture=platform.machine(),
-        memory_bytes=_memory(given.out, made.entry, source),
+        memory_bytes=_memory(given.out, made, source),
         packages=installed(),
-        files=digests(given.out),
+        files=sorted([*digests(given.out), *made.elsewhere], key=lambda file: file.path),
         **{name: getattr(source, name) for name in source.__struct_fields__},
     )
 
 
-def _memory(artifact: Path, entry: str, source: Source) -> int:
+def _memory(artifact: Path, made: Exported, source: Source) -> int:
     """Whole MiB: a control group rounds its limit down to pages, and a limit of what is stated must be enough."""
-    weights = sum(file.stat().st_size for file in artifact.glob(f"{entry}*"))
+    loaded = [*artifact.glob(f"{made.entry}*"), *artifact.glob(f"{made.entry}/*")]
+    weights = sum(file.stat().st_size for file in loaded if file.is_file()) + sum(file.size for file in made.elsewhere)
     cache = min(source.generation.context, KV_TOKENS) * source.generation.kv_bytes if source.generation else 0
     picture = decoding.MEMORY if source.image else 0
-    return -(-(weights + cache + picture + HEADROOM) // MIB) * MIB
+    return -(-(max(made.memory, weights) + cache + picture + made.overhead) // MIB) * MIB
 
 
 def seal(given: Exporting, made: Exported) -> None:
@@ -113,14 +113,15 @@ def seal(given: Exporting, made: Exported) -> None:
     carry(given)
     shutil.copytree(given.work / REFERENCE, given.out / REFERENCE)
     write_json(given.out / MANIFEST, manifest_of(given, made))
-    for path in given.out.rglob("*"):
+    for path in (path for path in given.out.rglob("*") if not path.is_symlink()):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def carry(given: Exporting) -> None:
-    """Bring what prepares the model's inputs from the reference step into the artifact."""
+    """Bring what prepares the model's inputs from the reference step, unless the exporter wrote its own."""
     for name in modality.of(read_source(given)).files:
-        shutil.copy(given.work / name, given.out)
+        if not (given.out / name).exists():
+            shutil.copy(given.work / name, given.out)
 
 
 def read_source(given: Exporting) -> Source:

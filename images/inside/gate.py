@@ -2,13 +2,19 @@
 
 from images.inside import compare, modality
 from images.inside.compare import Figures, Reference
+from images.inside.engine import proof as of_engines
 from images.inside.generation import proof
-from images.inside.loaded import Loaded, LoadedGenerator
+from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model
 
 
-def measure(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figures]:
+def measure(model: Model, reference: Reference) -> list[Figures]:
     """How far every input's result is from the original's. Raises `OutputsDifferError` when it was another input."""
-    return proof.measure(model, reference) if isinstance(model, LoadedGenerator) else _measure(model, reference)
+    match model:
+        case LoadedGenerator():
+            return proof.measure(model, reference)
+        case LoadedEngine():
+            return of_engines.measure(model, reference)
+    return _measure(model, reference)
 
 
 def _measure(model: Loaded, reference: Reference) -> list[Figures]:

@@ -1,6 +1,7 @@
 """A model that generates: answers come token by token, and requests join those under way at any step."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,12 +10,15 @@ from typing import Any, TypeVar
 import starlette.requests
 
 from images.inside.contract import GenerationFacts
+from images.inside.engine.keeper import Keeper
+from images.inside.engine.relay import Patience, Relay
 from images.inside.generation.answer import Answer, Piece
 from images.inside.generation.detokenize import Detokenizer
 from images.inside.generation.loop import GenerationLoop
 from images.inside.generation.request import Finish, Request, Sampling, sampling
 from images.inside.generation.scheduler import Limits
-from images.inside.loaded import LoadedGenerator
+from images.inside.loaded import LoadedEngine, LoadedGenerator
+from images.inside.logs import log
 from images.inside.metrics import GeneratingMetrics
 from images.inside.prompts import Prompts
 from images.inside.service import Service, note
@@ -98,11 +102,14 @@ class Generating:
         self._service, self._settings = service, service.settings
         self._metrics = GeneratingMetrics(service.metrics.registry)
         self._prompts: Prompts
-        self._room = 0
-        self._loop: GenerationLoop | None = None
+        self._room, self._defaults = 0, facts.defaults
+        self._loop: GenerationLoop | Relay | None = None
+        self._keeper: Keeper | None = None
 
-    def probe(self, model: LoadedGenerator) -> None:
-        """Read and write a token in every slot, all together: so much must fit."""
+    def probe(self, model: LoadedGenerator | LoadedEngine) -> None:
+        """Read and write a token in every slot, all together: so much must fit. An engine has answered already."""
+        if isinstance(model, LoadedEngine):
+            return
         generator, slots = model.runner, range(model.runner.slots)
         for slot in slots:
             generator.prefill(slot, [0])
@@ -110,12 +117,19 @@ class Generating:
         for slot in slots:
             generator.release(slot)
 
-    def begin(self, model: LoadedGenerator) -> None:
-        """Start the loop's worker."""
+    def begin(self, model: LoadedGenerator | LoadedEngine) -> None:
+        """Answer from now on: by the loop's worker, or by the engine."""
+        self._prompts = model.prompts
+        if isinstance(model, LoadedEngine):
+            self._follow(model)
+        else:
+            self._drive(model)
+
+    def _drive(self, model: LoadedGenerator) -> None:
         generator, settings = model.runner, self._settings
         kv_tokens = settings.max_kv_tokens or generator.slots * generator.context
-        self._prompts, self._room = model.prompts, generator.slots + settings.max_queue_answers
-        self._loop = GenerationLoop(
+        self._room = generator.slots + settings.max_queue_answers
+        self._loop = loop = GenerationLoop(
             generator,
             model.prompts.detokenizer,
             eos=self.facts.eos,
@@ -123,14 +137,41 @@ class Generating:
             limits=Limits(kv_tokens, settings.max_prefill_tokens, settings.max_queue_answers),
             observe=self._metrics.step,
         )
-        self._metrics.watch(self._loop, generator.slots, kv_tokens)
-        self._loop.start()
+        self._metrics.watch(loop, generator.slots, kv_tokens)
+        loop.start()
+
+    def _follow(self, model: LoadedEngine) -> None:
+        launch, settings = model.process.launch, self._settings
+        self._room = launch.slots + settings.max_queue_answers
+        self._defaults = {name: value for name, value in self.facts.defaults.items() if name in launch.wire.honours}
+        if ignored := sorted(self.facts.defaults.keys() - self._defaults.keys()):
+            log(logging.WARNING, "the engine honours none of these defaults of the model", defaults=ignored)
+        self._loop = relay = Relay(
+            launch,
+            model.process.port,
+            model.prompts.detokenizer,
+            eos=self.facts.eos,
+            vocabulary=self.facts.vocabulary,
+            patience=Patience(settings.stall_seconds, settings.answer_seconds, settings.max_queue_answers),
+            observe=self._metrics.step,
+            ailing=self._look,
+        )
+        self._keeper = Keeper(self._service, relay, model.process, self._service.failed)
+        self._metrics.watch(relay, launch.slots, launch.kv_tokens)
+
+    def _look(self, hangs: bool) -> None:
+        if self._keeper:
+            self._keeper.look(hangs)
 
     async def end(self) -> None:
         """Stop the worker. On the event loop, where answers live; those that were cut off are told first."""
         await asyncio.sleep(0)
-        if self._loop:
+        if isinstance(self._loop, Relay):
+            await self._loop.stop()
+        elif self._loop:
             self._loop.stop()
+        if self._keeper:
+            await self._keeper.end()
 
     @property
     def detokenizer(self) -> Detokenizer:
@@ -169,7 +210,7 @@ class Generating:
         self._check_count(len(prompts) * wanted.n, "n" if wanted.n > 1 else wanted.param)
         for prompt in prompts:
             self._check_context(len(prompt), wanted)
-        how = [sampling(self.facts.defaults, {**wanted.sampling, "choice": choice}) for choice in range(wanted.n)]
+        how = [sampling(self._defaults, {**wanted.sampling, "choice": choice}) for choice in range(wanted.n)]
         return [
             Request(
                 prompt=prompt,
@@ -200,7 +241,7 @@ class Generating:
             raise ApiError(400, message, code="context_length_exceeded", param=wanted.param)
 
     @property
-    def _worker(self) -> GenerationLoop:
+    def _worker(self) -> GenerationLoop | Relay:
         assert self._loop  # noqa: S101  # `Service.body` lets no request in before `begin`
         return self._loop
 

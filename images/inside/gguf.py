@@ -144,9 +144,13 @@ SPLITS: Mapping[tuple[Any, Any], Callable[[], Any]] = {("gpt2", "gpt-2"): _gpt2,
 
 def _network(file: Path) -> Any:
     """The weights in a model of their own: transformers 5 saves none that remembers a quantised file."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype="float32")
+    # Given, for some releases fail when a folder has no generation config; the model below has its own.
+    given = GenerationConfig()
+    loaded = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype="float32", generation_config=given
+    )
     weights = loaded.state_dict()
     loaded.config.__dict__.pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(loaded.config, dtype="float32")

@@ -38,6 +38,7 @@ def table(facts: dict[str, Any]) -> str:
         "input": _input(manifest),
         "embedding": manifest["embedding"]
         and "{dimension} dimensions, pooling {pooling}, normalized {normalized}".format(**manifest["embedding"]),
+        "deprecated": manifest["deprecated"],
         "labels": ", ".join(manifest["labels"][:12]),
         "bounds": ", ".join(f"{name} {value:g}" for name, value in manifest["bounds"].items() if value is not None),
         "system": f"{facts['os']}, Python {facts['python']}, {manifest['architecture']}",

@@ -1,13 +1,26 @@
 """An artifact and everything that answers with it, joined: manifest, processor, task or prompts, runner."""
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from images.inside import modality, tasks
-from images.inside.contract import ArtifactError, LoadRunner, Manifest, Outputs, Prepared, Runner, Task, read_manifest
+from images.inside.contract import (
+    ArtifactError,
+    GenerationFacts,
+    LoadRunner,
+    Manifest,
+    Outputs,
+    Prepared,
+    Runner,
+    Task,
+    read_manifest,
+)
+from images.inside.engine.contract import Prepare, Wish
+from images.inside.engine.process import Process
 from images.inside.generation.contract import Generator
 from images.inside.prompts import Prompts
 
@@ -52,6 +65,19 @@ class LoadedGenerator:
     runner: Generator
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedEngine:
+    """One artifact in an engine of its own, which has answered: ready to be asked."""
+
+    artifact: Path
+    manifest: Manifest
+    prompts: Prompts
+    process: Process
+
+
+Model = Loaded | LoadedGenerator | LoadedEngine
+
+
 class LoadGenerator(Protocol):
     """`targets.<name>.generate.load`."""
 
@@ -60,17 +86,20 @@ class LoadGenerator(Protocol):
         ...
 
 
-def load(artifact: Path, threads: int, slots: int) -> Loaded | LoadedGenerator:
-    """Load an artifact folder. Raises `ArtifactError` when a part of it is missing or damaged.
+def load(artifact: Path, wish: Wish) -> Model:
+    """Load an artifact folder, by the module that its target answers with.
 
-    Args:
-        artifact: the folder.
-        threads: of the runtime.
-        slots: how many sequences a model that generates has room for.
+    Raises:
+        ArtifactError: a part of it is missing or damaged.
+        CannotRunError: its engine does not start here.
 
     """
     manifest = read_manifest(artifact)
-    return generator(artifact, manifest, threads, slots) if manifest.generation else of(artifact, manifest, threads)
+    if not manifest.generation:
+        return of(artifact, manifest, wish.threads)
+    if importlib.util.find_spec(_name(manifest, "engine")):
+        return engine(artifact, manifest, wish)
+    return generator(artifact, manifest, wish.threads, wish.slots)
 
 
 def of(artifact: Path, manifest: Manifest, threads: int) -> Loaded:
@@ -87,16 +116,40 @@ def of(artifact: Path, manifest: Manifest, threads: int) -> Loaded:
 
 def generator(artifact: Path, manifest: Manifest, threads: int, slots: int) -> LoadedGenerator:
     """Load the artifact folder of a model that generates. Raises `ArtifactError`."""
-    if manifest.generation is None:
-        raise ArtifactError(f"the manifest does not say how a model for {manifest.task} generates")
+    known = facts(manifest)
     load_generator: LoadGenerator = _module(manifest, "generate").load
     return LoadedGenerator(
         artifact=artifact,
         manifest=manifest,
-        prompts=Prompts.load(artifact, manifest.generation),
+        prompts=Prompts.load(artifact, known),
         runner=load_generator(artifact, manifest, threads, slots),
     )
 
 
+def engine(artifact: Path, manifest: Manifest, wish: Wish) -> LoadedEngine:
+    """Start the engine of a model that generates. Raises `ArtifactError` and `CannotRunError`."""
+    prompts = Prompts.load(artifact, facts(manifest))
+    prepare: Prepare = _module(manifest, "engine").prepare
+    return LoadedEngine(
+        artifact=artifact, manifest=manifest, prompts=prompts, process=Process(prepare(artifact, manifest, wish))
+    )
+
+
+def facts(manifest: Manifest) -> GenerationFacts:
+    """How the model generates. Raises `ArtifactError` when the manifest does not say it."""
+    if manifest.generation is None:
+        raise ArtifactError(f"the manifest does not say how a model for {manifest.task} generates")
+    return manifest.generation
+
+
+def describe(model: Model) -> dict[str, str]:
+    """What the runtime says of itself."""
+    return dict(model.process.launch.facts) if isinstance(model, LoadedEngine) else model.runner.describe()
+
+
 def _module(manifest: Manifest, name: str) -> Any:
-    return importlib.import_module(f"targets.{manifest.target.replace('-', '_')}.{name}")
+    return importlib.import_module(_name(manifest, name))
+
+
+def _name(manifest: Manifest, module: str) -> str:
+    return f"targets.{manifest.target.replace('-', '_')}.{module}"

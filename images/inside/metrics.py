@@ -1,6 +1,7 @@
 """What `/metrics` says, in a registry of its own so that two servers in one process do not meet."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -15,8 +16,7 @@ from prometheus_client import (
 
 from images.inside.batching import Batch, Batcher
 from images.inside.contract import Manifest
-from images.inside.generation.loop import GenerationLoop
-from images.inside.generation.scheduler import Step
+from images.inside.generation.scheduler import Load, Step
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -92,6 +92,20 @@ class PredictingMetrics:
         self._padding.inc(batch.padded_tokens - batch.tokens)
 
 
+class Worker(Protocol):
+    """Who generates: a loop in this process, or the relay to an engine."""
+
+    @property
+    def queued(self) -> int:
+        """Answers that wait for a slot."""
+        ...
+
+    @property
+    def load(self) -> Load:
+        """What the slots hold."""
+        ...
+
+
 class GeneratingMetrics:
     """What is counted of a model that generates."""
 
@@ -115,7 +129,7 @@ class GeneratingMetrics:
         )
         self._answers = Counter("modelyard_answers", "Answers, by why they ended", ["finish"], registry=registry)
 
-    def watch(self, loop: GenerationLoop, slots: int, kv_tokens: int) -> None:
+    def watch(self, loop: Worker, slots: int, kv_tokens: int) -> None:
         """Read the queue and the slots whenever metrics are asked for."""
         registry = self._registry
         _watched(registry, "queue_items", "Answers that wait for a slot", lambda: loop.queued)

@@ -95,13 +95,13 @@ def sentence_folder(model: Path, source: SourceJob, work: Path) -> Path:
 
 
 def transformer(model: Path, source: SourceJob) -> Any:
-    """The model as transformers loads it for the task, in float32 on the CPU."""
+    """The model as transformers loads it for the task, on the CPU, in the job's number format."""
     import transformers
 
     factory = getattr(transformers, AUTO[source.task])
     loaded, info = factory.from_pretrained(
         model,
-        dtype="float32",
+        dtype=source.dtype,
         trust_remote_code=source.trust_remote_code,
         use_safetensors=not source.allow_pickle or None,
         output_loading_info=True,
@@ -133,7 +133,7 @@ def image_processor(model: Path, source: SourceJob) -> Any:
 def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:
     """The most tokens of one input: the least of what tokenizer, positions, model and user say."""
     stated = [fast.model_max_length, own, source.max_length, *_positions(network)]
-    limits = [int(limit) for limit in stated if limit and limit < NO_LIMIT]
+    limits = [int(limit) for limit in stated if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=DEFAULT_LENGTH)
 
 

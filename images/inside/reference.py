@@ -94,8 +94,7 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
         tokenizer, task = Tokenizer.load(out, draft(job, source)), tasks.load(job.task)
         runner = original.TorchRunner(network, fast.model_input_names)
         source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
-        answers = None if job.task == "feature-extraction" else _Pipeline(fast, network, job.task)
-        recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, answers)
+        recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
         reference = recorder.record([*task.suite(source.mask_token), *_user_cases(user_suite, job, task)])
     return source, reference
 
@@ -161,14 +160,24 @@ class _Recorder(NamedTuple):
     tokenizer: Tokenizer
     runner: Runner
     sentence: Any
-    answers: "_Pipeline | None"
+    pipeline: "_Pipeline | None"
 
     def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> Reference:
         cases, outputs = [], {}
         for name, payload in payloads:
             outputs[name] = self._outputs(payload, self._items(name, payload))
-            cases.append(Case(name=name, payload=dict(payload), answer=self.answers(payload) if self.answers else None))
+            cases.append(Case(name=name, payload=dict(payload), answer=self._answer(payload)))
         return Reference(cases=tuple(cases), outputs=outputs)
+
+    def _answer(self, payload: Mapping[str, Any]) -> Any:
+        """The pipeline's; where transformers has none any more, what the task reads out of the original's outputs."""
+        if self.task.name == "feature-extraction":
+            return None  # vectors are compared as outputs
+        if self.pipeline:
+            return self.pipeline(payload)
+        prepared = self.task.prepare(payload, self.tokenizer, self.manifest)
+        outputs = [collate.predict(self.runner, [item], self.manifest)[0] for item in prepared.items]
+        return _plain(self.task.answer(prepared, outputs, self.manifest))
 
     def _items(self, name: str, payload: Mapping[str, Any]) -> list[Item]:
         try:
@@ -191,6 +200,14 @@ class _Recorder(NamedTuple):
             return dict(outputs)
         rows = np.flatnonzero(np.array(item.ids) == self.tokenizer.id_of(self.manifest.mask_token))
         return {compare.ROWS: rows, **{name: array[rows] for name, array in outputs.items()}}
+
+
+def _pipeline(fast: Any, network: Any, task: str) -> "_Pipeline | None":
+    """The original's own; None for vectors, and for a task whose pipeline this transformers has dropped."""
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    known = task != "feature-extraction" and task in PIPELINE_REGISTRY.get_supported_tasks()
+    return _Pipeline(fast, network, task) if known else None
 
 
 class _Pipeline:
@@ -235,6 +252,7 @@ def _source(job: SourceJob, fast: Any, sentence: Any, network: Any) -> Source:
         problem_type=str(network.config.problem_type or ""),
         embedding=original.embedding(sentence, network) if sentence is not None else None,
         generation=recording.facts(network, fast, max_length) if job.task == inputs.TASK else None,
+        dtype=str(network.dtype).removeprefix("torch."),
     )
 
 

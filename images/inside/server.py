@@ -19,7 +19,7 @@ from images.inside import huggingface, logs
 from images.inside.contract import ArtifactError, CannotRunError, Exit, GenerationFacts, Manifest, OutputsDifferError
 from images.inside.generating import Generating
 from images.inside.huggingface import HuggingFace
-from images.inside.loaded import Loaded, LoadedGenerator
+from images.inside.loaded import Model, describe
 from images.inside.logs import log
 from images.inside.openai import common
 from images.inside.openai.chat import Chat
@@ -34,7 +34,7 @@ from images.inside.service import Service, Work
 from images.inside.settings import Settings
 from images.inside.web import ApiError, Edge, Endpoint, Route, error_response
 
-Load = Callable[[], Loaded | LoadedGenerator]
+Load = Callable[[], Model]
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep an idle connection, or they would send a request into one that is being closed."""
 
@@ -162,6 +162,7 @@ class Server(uvicorn.Server):
         self.failure: BaseException | None = None
         self._service, self._work, self._load = served.service, served.work, load
         self._draining = False
+        served.service.failed = self._fail
 
     @property
     def exit(self) -> Exit:
@@ -226,10 +227,10 @@ class Server(uvicorn.Server):
         else:
             _tell(loop, self._begin, model)
 
-    def _begin(self, model: Loaded | LoadedGenerator) -> None:
+    def _begin(self, model: Model) -> None:
         self._work.begin(model)
         self._service.begin()
-        log(logging.INFO, "ready", **model.runner.describe())
+        log(logging.INFO, "ready", **describe(model))
         self.settled.set()
 
     def _fail(self, error: BaseException) -> None:

@@ -57,6 +57,7 @@ class Service:
         settings: the limits, among others.
         metrics: what is counted.
         state: whether it answers; see `begin` and `drain`.
+        failed: told the reason when the model cannot answer any more; the server then ends.
 
     """
 
@@ -64,6 +65,7 @@ class Service:
         self.manifest, self.settings = manifest, settings
         self.metrics = Metrics(manifest)
         self.state = State.STARTING
+        self.failed: Callable[[BaseException], None] = lambda _: None
         self._loaded = False
         # One thread: large bodies are tokenised one after the other and leave the CPU to the model.
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
@@ -78,6 +80,12 @@ class Service:
         self._loaded = True
         if self.state is State.STARTING:
             self._become(State.READY)
+
+    def pause(self) -> None:
+        """Say that requests cannot be answered now; `begin` says when they can again."""
+        self._loaded = False
+        if self.state is State.READY:
+            self._become(State.STARTING)
 
     def drain(self) -> None:
         """Say that no more requests should come; those that come are still answered."""

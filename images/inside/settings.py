@@ -43,6 +43,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_queue_answers: Annotated[
         int, Meta(ge=1, description="answers that may wait for a slot; more are answered 429")
     ] = 256
+    device: Annotated[
+        str, Meta(pattern="^([a-z]+(:[0-9]+)?)?$", description="such as cpu or cuda:1; empty for the image's own")
+    ] = ""
+    stall_seconds: Annotated[
+        int, Meta(ge=1, description="seconds without a token after which an engine's answer is given up")
+    ] = 60
+    answer_seconds: Annotated[
+        int, Meta(ge=1, description="seconds that an engine's answer may take, its wait for a slot included")
+    ] = 600
     max_body_bytes: Annotated[int, Meta(ge=1, description="bytes of a request; more are answered 413")] = 8 << 20
     api_key: Annotated[str, Meta(description="key that clients send as a bearer token; none when empty")] = ""
     # Kubernetes kills 30 seconds after SIGTERM unless told otherwise.

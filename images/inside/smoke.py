@@ -3,17 +3,19 @@
 import http.client
 import json
 import logging
+import os
 import platform
 import statistics
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 
 from images.inside import compare, gate, loaded, server, threads
@@ -29,12 +31,14 @@ from images.inside.contract import (
     OutputsDifferError,
     read_manifest,
 )
+from images.inside.engine import proof as of_engines
+from images.inside.engine.contract import Wish
 from images.inside.export import digests
 from images.inside.generation import bench, proof
-from images.inside.loaded import Loaded, LoadedGenerator
+from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
 from images.inside.report import Check, Latency, Report, TokenLatency
-from images.inside.settings import Settings
+from images.inside.settings import Settings, from_environment
 
 MIB = 2**20
 REPEATS = 40
@@ -51,14 +55,25 @@ EXITS: Mapping[type[Exception], Exit] = {
 
 
 def check_files(artifact: Path, manifest: Manifest) -> str:
-    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ."""
+    """Every file against the manifest's digests. Raises `ArtifactError` naming those that differ.
+
+    Raises `CannotRunError` for a file that this user may not read: one that is mounted has the host's permissions.
+    """
     stated = {file.path: file for file in manifest.files}
-    found = {file.path: file for file in digests(artifact)}
+    try:
+        found = {file.path: file for file in digests(artifact)}
+    except PermissionError as error:
+        raise CannotRunError(f"user {os.getuid()} may not read {error.filename}: make it readable to all") from error
     if missing := sorted(stated.keys() - found.keys()):
-        raise ArtifactError(f"missing: {', '.join(missing)}")
+        raise ArtifactError(f"missing: {', '.join(_named(artifact / path, path) for path in missing)}")
     if changed := sorted(path for path, file in found.items() if stated.get(path) != file):
         raise ArtifactError(f"not as the manifest's digests say: {', '.join(changed)}")
     return f"{len(found)} files, {sum(file.size for file in found.values()) / MIB:.1f} MiB"
+
+
+def _named(file: Path, path: str) -> str:
+    """A missing file by its path, and by where it was to be mounted."""
+    return f"{path} (to be mounted as {file.readlink()})" if file.is_symlink() else path
 
 
 def check_hardware(manifest: Manifest) -> str:
@@ -85,21 +100,24 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator, reference: Reference) -> tuple[TokenLatency, str]:
+def check_answers(
+    model: LoadedGenerator | LoadedEngine, reference: Reference, served: AbstractContextManager[str]
+) -> tuple[TokenLatency, str]:
     """What a model that generates answers through the served API, and when. Raises `OutputsDifferError`."""
-    own = proof.answers(model, reference)  # the server is the generator's only user
-    with server.running(model.manifest, SETTINGS, lambda: model) as url:
+    # The server is the generator's only user, so it is asked before.
+    own = (of_engines if isinstance(model, LoadedEngine) else proof).answers(model, reference)
+    with served as url:
         said = proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
         latency = measure_tokens(model, proof.prompt(reference), url)
     first, after = f"first token p50 {latency.first_p50_ms:.1f} ms", f"next {latency.next_p50_ms:.1f} ms"
     return latency, f"{said}; {first}, {after}"
 
 
-def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | LoadedGenerator:
+def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Model:
     """What `serve` does before it says ready: files, hardware, reference. Raises as the checks do."""
     check_files(artifact, manifest)
     check_hardware(manifest)
-    model = loaded.load(artifact, settings.threads or threads.cpu_threads(), settings.slots)
+    model = loaded.load(artifact, wish(settings))
     misses = compare.misses(_measured(model, compare.load(artifact / REFERENCE)), manifest.bounds)
     if misses and settings.accept_differences:
         log(
@@ -112,7 +130,7 @@ def checked(artifact: Path, manifest: Manifest, settings: Settings) -> Loaded | 
     return model
 
 
-def _measured(model: Loaded | LoadedGenerator, reference: Reference) -> list[Figures]:
+def _measured(model: Model, reference: Reference) -> list[Figures]:
     """The gate's figures. A runtime that fails on an input says nothing of what the original says."""
     try:
         return gate.measure(model, reference)
@@ -122,9 +140,26 @@ def _measured(model: Loaded | LoadedGenerator, reference: Reference) -> list[Fig
         raise OutputsDifferError(f"the runtime fails on the suite: {str(error) or type(error).__name__}") from error
 
 
-def run(artifact: Path) -> Report:
-    """The whole smoke test."""
-    return _Smoke(artifact).run()
+def wish(settings: Settings) -> Wish:
+    """What the settings ask of the runtime."""
+    return Wish(
+        threads=settings.threads or threads.cpu_threads(),
+        slots=settings.slots,
+        kv_tokens=settings.max_kv_tokens,
+        device=settings.device,
+    )
+
+
+def run(artifact: Path, device: str = "", url: str = "") -> Report:
+    """The whole smoke test.
+
+    Args:
+        artifact: the folder.
+        device: where to run it; empty for what the image is made for.
+        url: a server of this very artifact to ask over HTTP, such as a Service of a cluster; empty for one of its own.
+
+    """
+    return _Smoke(artifact, device, url).run()
 
 
 @dataclass
@@ -132,6 +167,8 @@ class _Smoke:
     """Collects what the steps find; each step needs the one before."""
 
     artifact: Path
+    device: str = ""
+    url: str = ""
     checks: list[Check] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
@@ -145,6 +182,9 @@ class _Smoke:
             self._step("http", lambda: self._http(model, reference))
         except tuple(EXITS) as error:
             return self._report(EXITS[type(error)])
+        finally:
+            if isinstance(model := self.found.get("load"), LoadedEngine):
+                model.process.end()
         return self._report(Exit.PASS)
 
     def _step(self, name: str, action: Callable[[], tuple[Any, str]]) -> Any:
@@ -158,27 +198,30 @@ class _Smoke:
         self.found[name] = value
         return value
 
-    def _load(self) -> tuple[Loaded | LoadedGenerator, str]:
-        model = loaded.load(self.artifact, threads.cpu_threads(), SETTINGS.slots)
-        self.found["runtime"] = model.runner.describe()
+    def _load(self) -> tuple[Model, str]:
+        model = loaded.load(self.artifact, wish(msgspec.structs.replace(SETTINGS, device=self.device)))
+        self.found["runtime"] = describe(model)
         return model, " ".join(f"{key}={value}" for key, value in self.found["runtime"].items())
 
-    def _reference(self, model: Loaded | LoadedGenerator) -> tuple[Reference, str]:
+    def _reference(self, model: Model) -> tuple[Reference, str]:
         reference = compare.load(self.artifact / REFERENCE)
         self.found["figures"] = _measured(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
 
-    def _http(self, model: Loaded | LoadedGenerator, reference: Reference) -> tuple[None, str]:
-        if isinstance(model, LoadedGenerator):
-            self.found["token_latency"], said = check_answers(model, reference)
+    def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
+        if not isinstance(model, Loaded):
+            self.found["token_latency"], said = check_answers(model, reference, self._served(model))
             return None, said
-        with server.running(model.manifest, SETTINGS, lambda: model) as url:
+        with self._served(model) as url:
             self.found["http_figures"] = check_http(model, reference, url)
             self._held(self.found["http_figures"], model.manifest)
             self.found["latency"] = measure_latency(model, reference.cases[0].payload, url)
         latency = self.found["latency"]
         return None, f"p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms for the first input"
+
+    def _served(self, model: Model) -> AbstractContextManager[str]:
+        return nullcontext(self.url) if self.url else server.running(model.manifest, SETTINGS, lambda: model)
 
     def _held(self, measured: Sequence[Figures], manifest: Manifest) -> None:
         misses = compare.misses(measured, manifest.bounds)
@@ -215,11 +258,12 @@ def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Late
     return Latency(runner_p50_ms=runner[0], runner_p95_ms=runner[1], http_p50_ms=http[0], http_p95_ms=http[1])
 
 
-def measure_tokens(model: LoadedGenerator, prompt: Sequence[int], url: str) -> TokenLatency:
+def measure_tokens(model: LoadedGenerator | LoadedEngine, prompt: Sequence[int], url: str) -> TokenLatency:
     """Wall time of streamed answers to one prompt, one after the other, over HTTP on loopback."""
     body = bench.body(model.manifest.model.id, prompt, ANSWER)
-    with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection:
-        answers = [bench.ask(connection, body) for _ in range(ANSWERS)]
+    where = urlsplit(url)
+    with closing(http.client.HTTPConnection(where.hostname or "", where.port)) as connection:
+        answers = [bench.ask(connection, body, _authorization()) for _ in range(ANSWERS)]
     first, gaps = [answer.first for answer in answers], [gap for answer in answers for gap in answer.gaps]
     return TokenLatency(
         first_p50_ms=statistics.median(first) * 1000,
@@ -257,8 +301,15 @@ def _vectors(model: Loaded, url: str, payload: Mapping[str, Any]) -> list[Output
     return [{"sentence_embedding": np.array(entry["embedding"], np.float32)} for entry in data]
 
 
+def _authorization() -> Mapping[str, str]:
+    """What a server that is closed by the container's own key asks for; the test's own server is open."""
+    key = from_environment(os.environ).api_key
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 def _post(url: str, body: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310 - loopback
+    headers = {"content-type": "application/json", **_authorization()}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the caller names it
     try:
         with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
             return json.load(response)

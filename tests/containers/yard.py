@@ -50,9 +50,9 @@ class Yard:
         """The reference under which this run builds an image."""
         return f"{REPOSITORY}/{self.name}-{name}:latest"
 
-    def request(self, name: str, model: str, **options: Any) -> line.Request:
+    def request(self, name: str, model: str, *, target: str = TARGET, **options: Any) -> line.Request:
         """What to build under that name."""
-        return line.Request(target=TARGET, model=model, options=plan.Options(tag=self.tag(name), **options))
+        return line.Request(target=target, model=model, options=plan.Options(tag=self.tag(name), **options))
 
     def build(self, name: str, model: str, **options: Any) -> Built:
         """Build an image, or say again what was built."""
@@ -170,10 +170,10 @@ def await_line(process: "subprocess.Popen[str]", words: str) -> str:
 
 
 @contextmanager
-def serving(machine: Engine, image: str, *flags: str) -> Iterator[Served]:
-    """The image served under the hardened flags, once it is ready."""
+def serving(machine: Engine, image: str, *flags: str, seconds: float = 60) -> Iterator[Served]:
+    """The image served under the hardened flags, once it is ready, which it must be in so many seconds."""
     with machine.serve(image, flags=(*HARDENED, *flags)) as served:
-        assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served))
+        assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served), seconds)
         assert running(machine, served), machine.logs(served.container)
         yield served
 

@@ -79,6 +79,13 @@ def test_every_exporter_has_a_stage(target: TargetSpec) -> None:
 
 
 @every_target
+def test_the_originals_answers_are_recorded_in_the_exporter_that_is_named_for_it(target: TargetSpec) -> None:
+    named = target.reference or "${EXPORTER}"
+    assert not target.reference or target.reference in target.exporters
+    assert f"FROM exporter-{named} AS reference" in instructions(target)
+
+
+@every_target
 def test_packages_come_from_the_context_and_are_checked_by_hash(target: TargetSpec) -> None:
     installs = [line for line in instructions(target) if "pip install" in line]
     assert len(installs) == len(target.environments)

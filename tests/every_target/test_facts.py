@@ -2,7 +2,7 @@
 
 import pytest
 
-from images import platforms, spec
+from images import locks, platforms, spec
 from images.inside import tasks
 from images.inside.contract import Bounds
 from images.spec import Mode, TargetSpec
@@ -34,7 +34,14 @@ def test_the_folder_is_named_as_a_module(target: TargetSpec) -> None:
 
 @every_target
 def test_the_folder_holds_what_the_build_reads(target: TargetSpec) -> None:
-    assert {"target.toml", "Dockerfile.j2", "Dockerfile", "run.py"} <= {path.name for path in target.folder.iterdir()}
+    modules = {f"{module}.py" for module in target.runtime.modules}
+    found = {path.name for path in target.folder.iterdir()}
+    assert {"target.toml", "Dockerfile.j2", "Dockerfile", "export.py", *modules} <= found
+
+
+@every_target
+def test_a_target_answers_by_one_of_the_modules_that_the_image_loads(target: TargetSpec) -> None:
+    assert {"run", "generate", "engine"} & set(target.runtime.modules)
 
 
 @every_target
@@ -79,10 +86,16 @@ def test_a_modes_bounds_are_possible(target: TargetSpec, mode: Mode) -> None:
 
 @every_target
 def test_the_first_mode_is_the_exact_one_and_held_to_numbers(target: TargetSpec) -> None:
-    mode = target.modes[0]
+    mode, bounds = target.modes[0], target.modes[0].bounds
     assert mode.name == "none"
-    assert mode.bounds.max_abs_diff is not None
-    assert mode.bounds.agreement == 1.0
+    # An engine shows its tokens and no numbers: then every one of them must be the original's.
+    assert (bounds.max_abs_diff is not None and bounds.agreement == 1.0) or bounds.greedy == 1.0
+
+
+@every_target
+def test_a_refused_mode_has_a_reason_and_is_no_mode(target: TargetSpec) -> None:
+    assert all(reason.strip() for reason in target.refused.values())
+    assert not target.refused.keys() & {mode.name for mode in target.modes}
 
 
 @every_mode
@@ -116,9 +129,10 @@ def test_what_is_trimmed_stays_below_the_packages(target: TargetSpec) -> None:
 
 @every_target
 def test_what_is_trimmed_belongs_to_a_package_of_the_lock(target: TargetSpec) -> None:
-    locked = target.lock("run").read_text().replace("-", "_")
-    folders = {glob.partition("/")[0] for glob in target.runtime.trim}
-    assert not [folder for folder in folders if f"{PACKAGES.get(folder, folder)}==" not in locked]
+    locked = [wheel.name.replace("-", "_") for wheel in locks.parse(target.lock("run"))]
+    folders = {glob.partition("/")[0].split(".")[0] for glob in target.runtime.trim}
+    owners = {PACKAGES.get(folder, folder) for folder in folders}
+    assert not [owner for owner in owners if not any(name.startswith(owner) for name in locked)]
 
 
 @every_target

@@ -190,6 +190,10 @@ class FakeEngine(Engine):
         """The image, if it is stored."""
         return self.store.get(reference)
 
+    def gpu_flags(self) -> tuple[str, ...]:
+        """Those of docker, when an answer to `gpus` is set."""
+        return ("--gpus=all",) if "gpus" in self.answers else ()
+
     def load_base(self, tar: Path, reference: str) -> None:
         """Remember it."""
         self.asked.append(f"load {reference} from {tar.name}")

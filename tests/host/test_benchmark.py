@@ -78,8 +78,8 @@ def test_a_processor_that_waits_is_not_busy() -> None:
 
 def test_a_process_is_charged_what_the_kernel_charged_it() -> None:
     before, own = processes.cpu_seconds(os.getpid()), time.process_time()
-    sum(range(300_000))
-    assert processes.cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - own, rel=0.05)
+    sum(range(3_000_000))
+    assert processes.cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - own, rel=0.2)
 
 
 def test_the_loads_are_the_same_every_time() -> None:

@@ -96,6 +96,12 @@ def test_only_the_locks_that_are_needed_come_along() -> None:
     assert locks == ["targets/some_cpu/requirements.small.txt", "targets/some_cpu/requirements.run.txt"]
 
 
+def test_the_lock_of_the_exporter_that_records_the_original_comes_along() -> None:
+    job = samples.plan(mode="int8", spec=samples.target(reference="exact"))
+    locks = [path.rpartition("/")[2] for path in job.texts if "requirements" in path]
+    assert locks == ["requirements.exact.txt", "requirements.small.txt", "requirements.run.txt"]
+
+
 def test_the_export_is_told_what_it_will_be_held_to() -> None:
     assert export(mode="int8") == ExportJob(
         target="some-cpu", exporter="small", mode="int8", bounds=Bounds(agreement=0.9)
@@ -110,6 +116,12 @@ def test_a_mode_that_the_task_does_not_have_is_answered_with_those_it_has() -> N
 def test_a_mode_that_no_task_has_is_refused_before_the_model_is_known() -> None:
     with pytest.raises(UsageError, match=r"some-cpu has no quantisation mode 'int2'\n  -> its modes are: none, int8"):
         planning.require_mode(samples.target(), "int2")
+
+
+def test_a_mode_that_the_target_refuses_is_answered_with_the_reason() -> None:
+    target = samples.target(refused={"int2": "it gives garbage"})
+    with pytest.raises(UsageError, match=r"some-cpu refuses 'int2': it gives garbage\n  -> its modes are: none, int8"):
+        planning.require_mode(target, "int2")
 
 
 def test_a_task_without_a_mode_named_gets_its_own_default() -> None:
@@ -150,6 +162,20 @@ OPTIONS = {
     "seq-len": Option(summary="lengths, such as 32,64", pattern=r"\d+(,\d+)*", caps_length=True),
     "fixed": Option(summary="one shape only", default=False),
 }
+WEIGHTS = {"weights": Option(summary="baked or mounted", default="baked", mounts_model="mounted")}
+
+
+@pytest.mark.parametrize(("given", "mounted"), [({}, False), ({"weights": "mounted"}, True)])
+def test_a_flag_keeps_the_models_weights_out_of_the_image(given: dict[str, str], mounted: bool) -> None:
+    assert samples.plan(spec=samples.target(options=WEIGHTS), extra=given).mounts_model == mounted
+
+
+def test_a_switch_that_is_off_mounts_nothing() -> None:
+    assert not samples.plan(spec=samples.target(options=OPTIONS)).mounts_model
+
+
+def test_the_original_answers_in_the_targets_number_format() -> None:
+    assert source(spec=samples.target(dtype="auto")).dtype == "auto"
 
 
 def test_the_export_is_told_the_targets_own_flags_with_their_defaults() -> None:
@@ -164,6 +190,11 @@ def test_a_flag_of_another_target_is_answered_with_those_it_takes() -> None:
 def test_a_value_that_a_flag_does_not_take_is_answered_with_what_it_takes() -> None:
     with pytest.raises(UsageError, match=r"--seq-len 'long' is not what it takes\n  -> lengths, such as 32,64"):
         samples.plan(spec=samples.target(options=OPTIONS), extra={"seq-len": "long"})
+
+
+@pytest.mark.parametrize(("asked", "cap"), [(0, 2048), (4096, 4096), (8, 8)])
+def test_a_targets_own_cap_holds_unless_another_is_asked_for(asked: int, cap: int) -> None:
+    assert source(spec=samples.target(max_length=2048), max_length=asked).max_length == cap
 
 
 def test_the_longest_compiled_length_caps_the_input() -> None:

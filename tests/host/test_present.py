@@ -64,6 +64,13 @@ def test_an_accepted_failure_cannot_be_overlooked() -> None:
     assert "OVERRIDE  the gate FAILED and was accepted: ticket 7" in text
 
 
+def test_what_upstream_gives_up_is_said_with_what_to_take_instead() -> None:
+    assert "  note      TensorWhat is deprecated: take b" in built(
+        info=samples.info(deprecated="TensorWhat is deprecated: take b")
+    )
+    assert "note" not in built()
+
+
 def test_without_latency_there_is_no_line_of_it() -> None:
     verdict: Report = samples.failed(latency=None)
     assert "latency" not in built(verdict=verdict)
@@ -153,3 +160,9 @@ def test_targets_are_told_with_tasks_modes_and_platforms() -> None:
         "  text-classification    --quantize none | int8\n"
         "  fill-mask              --quantize none | int8"
     )
+
+
+def test_a_target_says_which_of_its_exporters_is_deprecated() -> None:
+    old = msgspec.structs.replace(samples.target().modes[0], exporter="old", deprecated="given up: take new")
+    text = present.targets([samples.target(modes=(old, *samples.target().modes))])
+    assert "  deprecated             old: given up: take new" in text.splitlines()

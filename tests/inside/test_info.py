@@ -58,6 +58,11 @@ def test_the_table_has_no_row_for_what_the_model_does_not_have() -> None:
     assert {"embedding", "labels"} & rows(embedding=None, labels=[]).keys() == set()
 
 
+def test_the_table_says_what_upstream_gives_up() -> None:
+    assert rows(deprecated="given up: take b")["deprecated"] == "given up: take b"
+    assert "deprecated" not in rows()
+
+
 def test_of_many_labels_twelve_are_shown() -> None:
     assert rows(labels=[str(label) for label in range(1000)])["labels"] == ", ".join(map(str, range(12)))
 

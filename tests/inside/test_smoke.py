@@ -83,6 +83,22 @@ def test_missing_files_are_named(artifact: Path) -> None:
         files(artifact)
 
 
+def test_a_missing_file_that_is_to_be_mounted_is_named_with_its_place(artifact: Path) -> None:
+    (artifact / "model.bin").unlink()
+    (artifact / "model.bin").symlink_to("/weights/model.bin")
+    with pytest.raises(ArtifactError, match=r"^missing: model\.bin \(to be mounted as /weights/model\.bin\)$"):
+        files(artifact)
+
+
+def test_a_file_that_may_not_be_read_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied", "/artifact/model.bin")
+
+    monkeypatch.setattr(smoke, "digests", refuse)
+    with pytest.raises(CannotRunError, match=r"may not read /artifact/model\.bin: make it readable to all"):
+        files(artifact)
+
+
 def test_a_file_that_was_put_there_is_found(artifact: Path) -> None:
     (artifact / "reference/more.json").touch()
     with pytest.raises(ArtifactError, match=r"reference/more\.json"):

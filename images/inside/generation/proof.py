@@ -16,7 +16,7 @@ from images.inside.contract import ArtifactError, Case, FloatArray, GenerationFa
 from images.inside.generation import fidelity, inputs
 from images.inside.generation.contract import Generator
 from images.inside.generation.fidelity import Record
-from images.inside.loaded import LoadedGenerator
+from images.inside.loaded import LoadedEngine, LoadedGenerator, facts
 
 STOP, LENGTH = "stop", "length"
 PROMPT = "prompt"
@@ -30,6 +30,7 @@ SUITE = "all inputs"
 GREEDY: Mapping[str, Any] = {"temperature": 0, "repetition_penalty": 1}
 """What makes an answer the most likely tokens, whatever the model's own defaults are."""
 
+Generates = LoadedGenerator | LoadedEngine
 Post = Callable[[str, Mapping[str, Any]], Any]
 
 
@@ -49,17 +50,17 @@ def measure(model: LoadedGenerator, reference: Reference) -> list[Figures]:
         ArtifactError: the reference is of another form.
 
     """
-    kept = {case.name: _kept(case, reference) for case in reference.cases}
+    originals = {case.name: kept(case, reference) for case in reference.cases}
     for case in reference.cases:
-        _check_prompt(model, case, kept[case.name][0])
-        _check_end(_facts(model), case, kept[case.name][1])
-    led = [Led(prompt, [int(token) for token in record.tokens]) for prompt, record in kept.values()]
+        check_prompt(model, case, originals[case.name][0])
+        check_end(facts(model.manifest), case, originals[case.name][1])
+    led = [Led(prompt, [int(token) for token in record.tokens]) for prompt, record in originals.values()]
     scores = lead(model.runner, led)
-    records = [record for _, record in kept.values()]
+    records = [record for _, record in originals.values()]
     found = [fidelity.compare(record, logits) for record, logits in zip(records, scores, strict=True)]
     cases = [
         Figures(case=name, max_abs_diff=one.max_abs_diff, greedy=_greedy(record, logits))
-        for name, one, record, logits in zip(kept, found, records, scores, strict=True)
+        for name, one, record, logits in zip(originals, found, records, scores, strict=True)
     ]
     whole = fidelity.together(found)
     return [
@@ -90,10 +91,10 @@ def lead(generator: Generator, given: Sequence[Led]) -> list[FloatArray]:
 
 def answers(model: LoadedGenerator, reference: Reference) -> dict[str, list[int]]:
     """What the artifact answers by itself, alone and without chance, as long as the original's answers."""
-    return {case.name: list(_answer(model, *_kept(case, reference))) for case in reference.cases}
+    return {case.name: list(_answer(model, *kept(case, reference))) for case in reference.cases}
 
 
-def check_http(model: LoadedGenerator, reference: Reference, own: Mapping[str, Sequence[int]], post: Post) -> str:
+def check_http(model: Generates, reference: Reference, own: Mapping[str, Sequence[int]], post: Post) -> str:
     """Ask the served API what was asked in process. Raises `OutputsDifferError` when it says something else.
 
     Args:
@@ -104,7 +105,7 @@ def check_http(model: LoadedGenerator, reference: Reference, own: Mapping[str, S
 
     """
     for case in reference.cases:
-        ids, record = _kept(case, reference)
+        ids, record = kept(case, reference)
         expected = _expected(model, ids, own[case.name])
         got = _asked(model, case, ids, len(record.tokens), post)
         if got != expected:
@@ -114,7 +115,7 @@ def check_http(model: LoadedGenerator, reference: Reference, own: Mapping[str, S
 
 def prompt(reference: Reference) -> list[int]:
     """The first input's tokens."""
-    return _kept(reference.cases[0], reference)[0]
+    return kept(reference.cases[0], reference)[0]
 
 
 def _advance(
@@ -140,20 +141,21 @@ def _read(generator: Generator, slot: int, prompt: Sequence[int]) -> FloatArray:
 
 
 def _answer(model: LoadedGenerator, ids: Sequence[int], record: Record) -> Iterator[int]:
-    facts, generator = _facts(model), model.runner
+    eos, generator = facts(model.manifest).eos, model.runner
     try:
         logits = _read(generator, 0, ids)
         for left in reversed(range(len(record.tokens))):
             token = int(logits.argmax())
             yield token
-            if token in facts.eos or not left:
+            if token in eos or not left:
                 return
             logits = generator.decode([0], [token])[0]
     finally:
         generator.release(0)
 
 
-def _kept(case: Case, reference: Reference) -> tuple[list[int], Record]:
+def kept(case: Case, reference: Reference) -> tuple[list[int], Record]:
+    """The prompt's tokens and what the original said. Raises `ArtifactError` for a reference of another form."""
     try:
         (item,) = reference.outputs[case.name]
         return [int(token) for token in item[PROMPT]], Record.of(item)
@@ -161,7 +163,8 @@ def _kept(case: Case, reference: Reference) -> tuple[list[int], Record]:
         raise ArtifactError(f"reference: {case.name}: {error}") from error
 
 
-def _check_prompt(model: LoadedGenerator, case: Case, original: Sequence[int]) -> None:
+def check_prompt(model: Generates, case: Case, original: Sequence[int]) -> None:
+    """Raise `OutputsDifferError` when the image makes other tokens of an input than the original did."""
     ours = list(inputs.prompt(case.payload, model.prompts))
     if ours != list(original):
         at = next((i for i, (one, other) in enumerate(zip(ours, original, strict=False)) if one != other), "the end")
@@ -171,17 +174,13 @@ def _check_prompt(model: LoadedGenerator, case: Case, original: Sequence[int]) -
         )
 
 
-def _check_end(facts: GenerationFacts, case: Case, record: Record) -> None:
+def check_end(facts: GenerationFacts, case: Case, record: Record) -> None:
+    """Raise `OutputsDifferError` when an answer of the original would not end where it ended."""
     ends = [int(token) in facts.eos for token in record.tokens]
     if ends != [False] * (len(ends) - 1) + [case.answer["finish_reason"] == STOP]:
         raise OutputsDifferError(
             f"input {case.name!r}: the original's answer {record.tokens.tolist()} does not end at {facts.eos}"
         )
-
-
-def _facts(model: LoadedGenerator) -> GenerationFacts:
-    assert model.manifest.generation  # noqa: S101  # `loaded.generator` asked already
-    return model.manifest.generation
 
 
 def _greedy(record: Record, logits: FloatArray) -> float:
@@ -195,7 +194,7 @@ def _until_other(original: Sequence[int], ours: Sequence[int]) -> list[int]:
     return list(ours[: same + 1])
 
 
-def _asked(model: LoadedGenerator, case: Case, ids: Sequence[int], most: int, post: Post) -> dict[str, Any]:
+def _asked(model: Generates, case: Case, ids: Sequence[int], most: int, post: Post) -> dict[str, Any]:
     """By messages where these make the same prompt today: a template may write the date."""
     body = {"model": model.manifest.model.id, "max_tokens": most, **GREEDY}
     chat = "messages" in case.payload and list(inputs.prompt(case.payload, model.prompts, {})) == list(ids)
@@ -209,8 +208,8 @@ def _asked(model: LoadedGenerator, case: Case, ids: Sequence[int], most: int, po
     return {"text": text, "finish_reason": choice["finish_reason"], **usage}
 
 
-def _expected(model: LoadedGenerator, ids: Sequence[int], own: Sequence[int]) -> dict[str, Any]:
-    stopped = own[-1] in _facts(model).eos
+def _expected(model: Generates, ids: Sequence[int], own: Sequence[int]) -> dict[str, Any]:
+    stopped = own[-1] in facts(model.manifest).eos
     stream = model.prompts.detokenizer.stream(ids)
     text = "".join(stream.push(token) for token in (own[:-1] if stopped else own)) + stream.flush()
     reason = STOP if stopped else LENGTH

@@ -68,7 +68,10 @@ class Sequence:
 
     def take(self, logits: FloatArray) -> Piece:
         """Choose the next token and word it."""
-        picked = self.sampler.pick(logits)
+        return self.accept(self.sampler.pick(logits))
+
+    def accept(self, picked: Picked) -> Piece:
+        """Word a token, whoever chose it."""
         self.token, self.generated = picked.token, self.generated + 1
         if picked.token in self.eos and not self.json:
             return self._piece(*self.wording.end(), Finish.STOP)

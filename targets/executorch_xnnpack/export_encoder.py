@@ -1,0 +1,105 @@
+"""An encoder as a program for one text, of any length, without padding.
+
+A batch would cost memory for its largest shape at all times, and this runtime gains nothing from one. So there is no
+attention mask either, and attention is written out: in XNNPACK that takes half the time of PyTorch's own operator.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from images.inside import original
+from images.inside.contract import Exporting, Source
+from targets.executorch_xnnpack.quantize import RECIPES, Recipe
+
+SHORTEST = 2
+"""torch.export takes a dimension of one for a constant."""
+
+
+def export(given: Exporting) -> Any:
+    """Write `model.pte`: int64 [1, tokens] to float32; the program says the names. Returns what was lowered."""
+    from optimum.exporters.executorch import main_export
+    from optimum.exporters.executorch.task_registry import discover_tasks, register_task
+
+    discover_tasks()  # before ours, which is registered in the place of one of them
+    register_task(given.source.task)(lambda *_, **__: exportable(given))
+    return main_export(str(given.model), given.source.task, "xnnpack", given.out)["model"]
+
+
+def exportable(given: Exporting) -> Any:
+    """The network in the mode's numbers, as Optimum's recipe takes it."""
+    from optimum.exporters.executorch.quantization import quantize_model_
+
+    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    recipe = RECIPES[given.job.mode]
+    network, behind = _load(given, recipe)
+    network.set_attn_implementation("eager")
+    quantize_model_(network, qlinear_config=recipe.linear, qembedding_config=recipe.embedding)
+    names = ("input_ids", "token_type_ids") if source.token_types else ("input_ids",)
+    return _module(network, behind, names, source.max_length)
+
+
+def _load(given: Exporting, recipe: Recipe) -> tuple[Any, Sequence[Any]]:
+    """The network, and what makes one vector of its tokens."""
+    import torch
+
+    if original.embeds(given.model, given.source):
+        sentence = original.sentence_model(given.model, given.source)
+        network, behind = sentence[0].auto_model, list(sentence)[1:]
+    else:
+        network, behind = original.transformer(given.model, given.source), []
+    network.to(getattr(torch, recipe.dtype))
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)):
+        _keep_exact(norm)
+    return network, behind
+
+
+def _keep_exact(norm: Any) -> None:
+    """Let a normalisation compute in float32: ExecuTorch's own in float16 gives no numbers for small variances."""
+    norm.register_forward_pre_hook(lambda module, given: (given[0].to(module.weight.dtype),))
+    norm.register_forward_hook(lambda _, __, made, dtype=norm.weight.dtype: made.to(dtype))
+    norm.float()
+
+
+def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest: int) -> Any:
+    import torch
+
+    class Encoder(torch.nn.Module):  # type: ignore[misc]  # torch is in the builder only
+        """What `torch.export` traces, with what the recipe reads of it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.behind = network, torch.nn.ModuleList(behind)
+            self.config = network.config
+            outputs = _outputs(self, torch.ones(1, SHORTEST, dtype=torch.long))
+            self.metadata = {"input_names": ",".join(inputs), "output_names": ",".join(outputs)}
+
+        def forward(self, input_ids: Any, token_type_ids: Any = None) -> tuple[Any, ...]:
+            more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            return tuple(_outputs(self, input_ids, **more).values())
+
+        def export(self) -> dict[str, Any]:
+            example = {name: torch.zeros(1, 64, dtype=torch.long) for name in inputs}
+            tokens = {1: torch.export.Dim("tokens", min=SHORTEST, max=longest)}
+            with torch.no_grad():
+                whole = torch.export.export(
+                    self, (), example, dynamic_shapes=dict.fromkeys(inputs, tokens), strict=False
+                )
+            return {"model": whole}
+
+    return Encoder().eval()
+
+
+def _outputs(encoder: Any, input_ids: Any, **more: Any) -> dict[str, Any]:
+    """By name, float32."""
+    import torch
+
+    found = encoder.network(input_ids=input_ids, **more)
+    outputs = {name: found[name].float() for name in original.OUTPUTS if name in found}
+    if not len(encoder.behind):
+        return outputs
+    features = {"token_embeddings": outputs["last_hidden_state"], "attention_mask": torch.ones_like(input_ids)}
+    for module in encoder.behind:
+        features = module(features)
+    return {"sentence_embedding": features["sentence_embedding"]}

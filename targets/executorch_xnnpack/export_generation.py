@@ -1,0 +1,56 @@
+"""A decoder with its key-value cache inside, one sequence at a time, as ExecuTorch's own runners take it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from images.inside.contract import Exporting, Source
+from targets.executorch_xnnpack.quantize import RECIPES
+
+TASK = "text-generation"
+
+
+def export(given: Exporting) -> Any:
+    """Write `model.pte` and return what was lowered.
+
+    It takes `input_ids` [1, tokens] and `cache_position` [tokens], both int64, and gives logits [1, 1, vocabulary].
+    """
+    from optimum.exporters.executorch import main_export
+    from optimum.exporters.executorch.task_registry import discover_tasks, register_task, task_registry
+
+    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
+    recipe = RECIPES[given.job.mode]
+    discover_tasks()
+    register_task(TASK)(_last_only(task_registry[TASK]))
+    return main_export(
+        str(given.model),
+        TASK,
+        "xnnpack",
+        given.out,
+        trust_remote_code=given.source.trust_remote_code,
+        dtype=recipe.dtype,
+        qlinear=recipe.linear,
+        qembedding=recipe.embedding,
+        max_seq_len=source.max_length,
+        use_custom_sdpa=True,
+        use_custom_kv_cache=True,
+    )["model"]
+
+
+def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Optimum's loader, of a network that gives the logits behind its last token only.
+
+    Those behind every token of a prompt would be computed, and kept room for: 400 MB at 2048 tokens of a small model.
+    """
+
+    @functools.wraps(load)
+    def loaded(*args: Any, **kwargs: Any) -> Any:
+        exportable = load(*args, **kwargs)
+        network = exportable.model
+        network.forward = functools.partial(network.forward, logits_to_keep=1)
+        exportable.metadata |= {"input_names": "input_ids,cache_position", "output_names": "logits"}
+        return exportable
+
+    return loaded

@@ -1,0 +1,154 @@
+"""The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what comes of its outputs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from images import spec
+from images.inside.contract import ArtifactError
+from targets.executorch_xnnpack import apps, generate, program, quantize, run
+from targets.executorch_xnnpack.program import ProgramError
+from tests.inside import serving
+
+TARGET = spec.load("executorch-xnnpack")
+
+
+class Echo:
+    """A program that says its input again: a row a token, and one vector of the text."""
+
+    inputs = ("input_ids", "token_type_ids")
+    outputs = ("tokens", "vector")
+
+    def __init__(self) -> None:
+        self.ran: list[list[Any]] = []
+
+    def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        self.ran.append([array.tolist() for array in inputs])
+        ids = inputs[0].astype(np.float16)
+        return {"tokens": np.stack([ids, ids], axis=-1), "vector": ids[:, :1].repeat(3, axis=1)}
+
+
+class Counter:
+    """A program with a cache of eight tokens: its logits say the last token and its position."""
+
+    def __init__(self, context: int = 8) -> None:
+        self.context = context
+        self.ran: list[tuple[list[int], list[int]]] = []
+
+    def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        ids, positions = inputs
+        self.ran.append((ids[0].tolist(), positions.tolist()))
+        return {"logits": np.array([[[ids[0, -1], positions[-1]]]], np.float32)}
+
+    def number(self, method: str) -> int:
+        if self.context < 0:
+            raise ProgramError(f"35 Error::InvalidProgram: no {method}")
+        return self.context
+
+
+def batch(*rows: list[int], left: bool = False) -> dict[str, Any]:
+    longest = max(map(len, rows))
+    ids, mask = np.zeros((len(rows), longest), np.int64), np.zeros((len(rows), longest), np.int64)
+    for row, tokens in enumerate(rows):
+        real = slice(longest - len(tokens), longest) if left else slice(0, len(tokens))
+        ids[row, real], mask[row, real] = tokens, 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.ones_like(ids)}
+
+
+# Encoders
+
+
+def test_each_row_runs_alone_and_without_padding() -> None:
+    echo = Echo()
+    run.ExecuTorchRunner(echo, {}).predict(batch([7, 8, 9], [5]))  # type: ignore[arg-type]
+    assert echo.ran == [[[[7, 8, 9]], [[1, 1, 1]]], [[[5]], [[1]]]]
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_what_belongs_to_a_token_comes_back_where_the_token_is(left: bool) -> None:
+    given = batch([7, 8, 9], [5, 6], left=left)
+    outputs = run.ExecuTorchRunner(Echo(), {}).predict(given)  # type: ignore[arg-type]
+    assert outputs["tokens"].dtype == np.float32
+    assert (outputs["tokens"][..., 0] == given["input_ids"]).all()
+
+
+def test_what_belongs_to_a_text_is_one_row_a_text() -> None:
+    outputs = run.ExecuTorchRunner(Echo(), {}).predict(batch([7, 8, 9], [5, 6]))  # type: ignore[arg-type]
+    assert outputs["vector"].tolist() == [[7, 7, 7], [5, 5, 5]]
+
+
+# Decoders
+
+
+def decoder(counter: Counter) -> generate.Decoder:
+    return generate.Decoder(counter, 8, {"threads": "1"})  # type: ignore[arg-type]
+
+
+def test_tokens_are_fed_behind_those_before_them() -> None:
+    counter = Counter()
+    ours = decoder(counter)
+    ours.prefill(0, [3, 4])
+    assert ours.prefill(0, [5]).tolist() == [5, 2]
+    assert ours.decode([0], [6]).tolist() == [[6, 3]]
+    assert counter.ran == [([3, 4], [0, 1]), ([5], [2]), ([6], [3])]
+    assert ours.length(0) == 4
+
+
+def test_a_released_sequence_is_written_over() -> None:
+    ours = decoder(Counter())
+    ours.prefill(0, [3, 4])
+    ours.release(0)
+    assert ours.length(0) == 0
+    assert ours.prefill(0, [5]).tolist() == [5, 0]
+
+
+def test_a_long_prompt_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "LONGEST", 2)
+    counter = Counter()
+    assert decoder(counter).prefill(0, [1, 2, 3]).tolist() == [3, 2]
+    assert counter.ran == [([1, 2], [0, 1]), ([3], [2])]
+
+
+@pytest.mark.parametrize(("context", "what"), [(4, "has room for 4 tokens"), (-1, "35 Error::InvalidProgram")])
+def test_a_cache_that_is_smaller_than_the_manifest_says_is_damage(
+    context: int, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "load", lambda *_: Counter(context))
+    with pytest.raises(ArtifactError, match=what):
+        generate.load(Path("artifact"), serving.manifest(), 1, 8)
+
+
+# The way to C
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float16, np.float32])
+def test_a_tensor_is_a_view_of_its_array(dtype: Any) -> None:
+    array = np.arange(6, dtype=dtype).reshape(1, 2, 3)
+    tensor = program._tensor(array)
+    view = program._array(tensor)
+    assert (view.shape, view.dtype) == (array.shape, array.dtype)
+    array[0, 1, 2] = 9
+    assert (view == array).all()
+
+
+# Modes and apps
+
+
+def test_every_mode_has_a_recipe_and_so_has_every_refused_one() -> None:
+    assert {mode.name for mode in TARGET.modes} | TARGET.refused.keys() == quantize.RECIPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({"normalizer": {"type": "Sequence", "normalizers": []}, "model": 1}, {"normalizer": None, "model": 1}),
+        ({"normalizer": {"type": "NFC"}}, {"normalizer": {"type": "NFC"}}),
+        ({"normalizer": None}, {"normalizer": None}),
+        ({}, {}),
+    ],
+)
+def test_only_a_normalizer_that_does_nothing_is_left_out(given: dict[str, Any], made: dict[str, Any]) -> None:
+    assert apps.normalised(given) == made
