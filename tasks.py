@@ -368,7 +368,7 @@ def manifests(
     """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
     folder = Path(out) if out else DIST / "kubernetes" / service.name
-    deployment.write(deployment.render(service), folder)
+    deployment.write(deployment.texts(service), folder)
     print(f"{folder}: kubectl apply --server-side -k {folder}")
 
 
