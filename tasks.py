@@ -390,14 +390,13 @@ def deploy(
     image: str = "",
     target: str = "",
     context: str = "",
-    namespace: str = "default",
+    namespace: str = "",
     dry_run: bool = False,
     plain_http: bool = False,
     wishes: deployment.Wishes = NO_WISHES,
 ) -> None:
     """Deploy a pushed image, wait for the rollout, prove the service; one that fails is taken back."""
     from images import cluster
-    from images.inside import report
 
     machine = cluster.find(context, namespace)
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
@@ -405,15 +404,15 @@ def deploy(
         if dry_run:
             print(machine.check(folder), end="")
             return
-        print(report.table(cluster.deploy(machine, service, folder, print)))
-    print(f"{service.name} serves at http://{service.name}.{namespace}")
+        cluster.deploy(machine, service, folder, _say)
+    print(f"{service.name} serves at {service.address}.{namespace}")
 
 
 @task(
     help={"name": "of the service, as `invoke deploy` printed it", "context": "of the kubeconfig", "namespace": "its"}
 )
 @readable
-def undeploy(_context: Context, name: str = "", context: str = "", namespace: str = "default") -> None:
+def undeploy(_context: Context, name: str = "", context: str = "", namespace: str = "") -> None:
     """Remove a deployed service and everything that belongs to it."""
     from images import cluster
 
@@ -563,6 +562,11 @@ def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> depl
 
     deployment.require_pinned(image)
     return deployment.decide(image, trust.inspect(_remote(image), plain_http=plain_http).labels, wishes)
+
+
+def _say(line: str) -> None:
+    """At once, also into a pipe: a rollout takes minutes."""
+    print(line, flush=True)
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:
