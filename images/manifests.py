@@ -35,6 +35,8 @@ KSERVE_SERVICE = "-predictor"
 """What KServe appends to the name of an InferenceService for the Service of its pods."""
 SMOKE = "smoke-test"
 KUSTOMIZATION = "kustomization"
+WRITTEN = "written by `invoke manifests`"
+"""What the kustomization says of itself; one that does not is somebody's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,18 +183,29 @@ def write(files: Mapping[str, str], out: Path) -> None:
     """Write the manifests into a folder of their own: an older set goes, anything else is left alone.
 
     Raises:
-        UsageError: the folder holds other files.
+        UsageError: the folder holds other files, or cannot be written.
 
     """
-    if out.exists() and not (out / f"{KUSTOMIZATION}.yaml").is_file() and any(out.iterdir()):
-        raise UsageError(f"{out} holds files that are no manifests", "name a folder that does not exist yet")
-    fresh = out.with_name(f"{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, text in files.items():
-        (fresh / name).write_text(text)
-    shutil.rmtree(out, ignore_errors=True)
-    fresh.rename(out)
+    try:
+        _require_own(out)
+        fresh = out.with_name(f"{out.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for name, text in files.items():
+            (fresh / name).write_text(text)
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}", "name another folder with --out") from error
+
+
+def _require_own(out: Path) -> None:
+    """Raise `UsageError` for a folder that holds anything but an earlier set of ours."""
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    own = {f"{name}.yaml" for name in (*FILES, *KSERVE_FILES, KUSTOMIZATION, SMOKE)}
+    ours = found <= own and WRITTEN in (out / f"{KUSTOMIZATION}.yaml").read_text() if found else True
+    if not ours:
+        raise UsageError(f"{out} holds files that `invoke manifests` did not write", "name a folder of its own")
 
 
 @contextmanager

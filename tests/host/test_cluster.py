@@ -20,9 +20,7 @@ from tests.host.test_manifests import IMAGE, LABELS
 
 pytestmark = pytest.mark.starts_programs
 SERVICE = manifests.decide(IMAGE, LABELS, Wishes(name="mini"))
-KUBECTL = (
-    f"#!{sys.executable} -IS\n"
-    + """
+KUBECTL = """#!{python} -IS
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
 line = " ".join(word for word in sys.argv[1:] if not word.startswith(("--context", "--namespace")))
@@ -33,7 +31,6 @@ for start, (code, out) in json.loads((folder / "answers.json").read_text()).item
         print(out, file=sys.stderr if code else sys.stdout)
         sys.exit(code)
 """
-)
 REVISION = json.dumps({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "3"}}})
 NOTHING = '{"items": []}'
 ENDED = json.dumps({"status": {"conditions": [{"type": "Complete", "status": "True"}]}})
@@ -60,7 +57,7 @@ def scripted(tmp_path: Path) -> Scripted:
         named = {name.replace("_", " "): answer for name, answer in answers.items()}
         (tmp_path / "answers.json").write_text(json.dumps({**usual, **named}))
         program = tmp_path / "kubectl"
-        program.write_text(KUBECTL)
+        program.write_text(KUBECTL.replace("{python}", sys.executable))
         program.chmod(program.stat().st_mode | stat.S_IEXEC)
         return Cluster(program=str(program), context="c", namespace="n")
 

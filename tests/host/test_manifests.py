@@ -325,8 +325,25 @@ def test_an_older_set_is_replaced_whole(tmp_path: Path) -> None:
     assert "deployment.yaml" not in {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    with pytest.raises(UsageError, match="holds files that are no manifests"):
+@pytest.mark.parametrize("name", ["mine", "kustomization.yaml"])
+def test_a_folder_with_other_files_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="holds files that `invoke manifests` did not write"):
         manifests.write(manifests.texts(service()), tmp_path)
-    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_that_were_put_beside_an_older_set_are_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifests.write(manifests.texts(service()), out)
+    (out / "overlay.yaml").write_text("mine")
+    with pytest.raises(UsageError, match="did not write"):
+        manifests.write(manifests.texts(service()), out)
+    assert (out / "overlay.yaml").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_a_usage_error(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        manifests.write(manifests.texts(service()), tmp_path / out)
