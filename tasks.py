@@ -67,6 +67,43 @@ def targets(_context: Context, json: bool = False) -> None:
 
 
 @task(
+    help={
+        "model": "as for build",
+        "for": "where it is to run, such as server-cpu, server-gpu or phone; anywhere when left out",
+        "task": "the task, where the model does not tell",
+        "allow-pickle": "consider a checkpoint that can run code when it is loaded",
+        "trust-remote-code": "consider a model that comes with Python code",
+        "json": "print JSON",
+    }
+)
+@readable
+def recommend(
+    _context: Context,
+    model: str = "",
+    for_: str = "",
+    task: str = "",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    json: bool = False,
+) -> None:
+    """List the targets that suit a model, best first: why, with which modes and limits, and what to type."""
+    from images import model as models
+    from images import present, progress
+    from images import recommend as advice
+    from images.selection import Criteria
+
+    settings, specs = config.load(), [spec.load(name) for name in spec.names()]
+    advice.require_place(specs, for_)
+    criteria = Criteria(task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    named = settings.model(model)
+    with progress.shown(quiet=json) as shown:
+        shown.step(f"looking at {named}")
+        sketch = models.sketch(named, criteria, cache=settings.cache, report=shown.detail)
+    advised = advice.make(specs, sketch, advice.Wanted(model=named, task=task, place=for_))
+    print(_json(advised) if json else present.advice(advised))
+
+
+@task(
     help={"target": "which target; all when left out", "check": "write nothing; exit code 1 when a Dockerfile is stale"}
 )
 @readable

@@ -11,6 +11,7 @@ from images.inside import compare
 from images.inside.contract import Bounds
 from images.inside.generation.proof import SUITE
 from images.plan import Plan
+from images.recommend import Advice, Choice, Facts, Offer
 from images.record import MIB, Record
 from images.spec import TargetSpec
 
@@ -48,6 +49,56 @@ def _offers(spec: TargetSpec) -> Iterator[str]:
         yield f"  {'deprecated':<22} {exporter}: {reason}"
     for name, option in spec.options.items():
         yield f"  {'--' + name:<22} {option.summary}"
+
+
+def advice(advised: Advice) -> str:
+    """The targets that suit a model by place, best first, with what to type; of one place their modes as well."""
+    lines, detailed = [_model(advised.model)], len(advised.places) == 1
+    for place, choices in advised.places.items():
+        lines += ["", f"for {place}:"]
+        for number, choice in enumerate(choices, 1):
+            lines += [
+                f"  {number}. {choice.target}: {choice.reason}",
+                *(f"     {line}" for line in _choice(choice, detailed)),
+            ]
+    if advised.others:
+        lines += ["", "not these:", *(f"  {name:<20} {why}" for name, why in advised.others.items())]
+    if not detailed:
+        lines += ["", f"modes, bounds and sizes: --for {' | '.join(advised.places)}"]
+    return "\n".join(lines)
+
+
+def _model(model: Facts) -> str:
+    words = [
+        model.task,
+        model.architecture or model.kind or "a GGUF file",
+        f"{model.parameters / 1e6:.1f} million parameters" if model.parameters else "",
+        f"{model.weights / MIB:.1f} MiB of weights" if model.weights else "",
+        f"at most {model.tokens} tokens" if model.tokens else "",
+    ]
+    revision = f" {model.revision}" if model.revision else ""
+    return f"{model.id} ({model.source}{revision}): {', '.join(filter(None, words))}"
+
+
+def _choice(choice: Choice, detailed: bool) -> Iterator[str]:
+    yield choice.command
+    if detailed:
+        yield f"image   at most {choice.image_mib} MiB without the model; {', '.join(choice.platforms)}"
+        yield from (
+            [f"input   at most {choice.tokens} tokens, unless the build is told otherwise"] if choice.tokens else []
+        )
+        yield from map(_offer, choice.offers)
+    yield from dict.fromkeys(f"note    {each.exporter}: {each.deprecated}" for each in choice.offers if each.deprecated)
+    untried = dict.fromkeys(each.exporter for each in choice.offers if each.untried)
+    yield from (f"note    {name} was tried with other kinds of models only; the gate decides" for name in untried)
+
+
+def _offer(offer: Offer) -> str:
+    """A mode: the flags that choose it, what it is held to, what it takes."""
+    held = (f"{name} {'<=' if name in compare.UPPER else '>='} {bound:g}" for name, bound in offer.bounds.items())
+    weights = f"; weights from {offer.weights / MIB:.1f} MiB" if offer.weights else ""
+    flags = f" ({offer.flags})" if offer.flags else ""
+    return f"mode    {offer.mode} by {offer.exporter}{flags}: {', '.join(held)}{weights}"
 
 
 def built(result: Built, engine: Engine) -> str:

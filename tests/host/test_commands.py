@@ -187,6 +187,28 @@ def test_targets_are_listed_for_people_too(invoke: Invoke) -> None:
     assert [line for line in out.splitlines() if not line.startswith(" ")] == spec.names()
 
 
+def test_a_recommendation_names_targets_and_what_to_type(invoke: Invoke, folder: Path) -> None:
+    code, out, _ = invoke("recommend", "--model", folder)
+    assert code == 0
+    assert f"invoke build --target {TARGET} --model {folder}\n" in out
+
+
+def test_a_recommendation_as_json_prints_nothing_else(invoke: Invoke, folder: Path) -> None:
+    code, out, err = invoke("recommend", "--model", folder, "--json")
+    assert (code, err) == (0, "")
+    assert set(json.loads(out)) == {"model", "places", "others"}
+
+
+def test_a_place_that_no_target_is_for_is_refused_before_the_model_is_looked_at(invoke: Invoke) -> None:
+    code, _, err = invoke("recommend", "--model", "/no/such/model", "--for", "moon")
+    assert (code, err.splitlines()[0]) == (2, "error: no target is for 'moon'")
+
+
+def test_a_model_that_is_not_there_is_no_traceback(invoke: Invoke) -> None:
+    code, _, err = invoke("recommend", "--model", "/no/such/model")
+    assert (code, "there is no folder" in err) == (3, True)
+
+
 def test_a_dry_run_says_what_would_be_built(invoke: Invoke, folder: Path) -> None:
     code, out, _ = invoke("build", "--target", TARGET, "--model", folder, "--dry-run")
     assert code == 0
