@@ -207,8 +207,7 @@ def smoke(
     from images import engine, verify
     from images.inside import report
 
-    reference = _image(target, image)
-    folder = Path(weights).resolve() if weights else None
+    reference, folder = _image(target, image), _weights(weights)
     verdict = verify.run(engine.require(config.load()), reference, device=device, weights=folder)
     print(_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
@@ -220,16 +219,22 @@ def smoke(
         "target": "the newest image of this target",
         "image": "an image by name",
         "port": "port on this machine (default 8080)",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
     }
 )
 @readable
-def run(_context: Context, target: str = "", image: str = "", port: int = 8080) -> None:
-    """Serve an image on 127.0.0.1 until Ctrl-C."""
-    from images import engine
+def run(
+    _context: Context, target: str = "", image: str = "", port: int = 8080, device: str = "", weights: str = ""
+) -> None:
+    """Serve an image on 127.0.0.1 until Ctrl-C; one that wants a GPU gets those of this machine."""
+    from images import devices, engine
 
-    reference = _image(target, image)
-    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it")
-    if code := engine.require(config.load()).foreground(reference, port):
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it", flush=True)
+    if code := machine.foreground(reference, port, told):
         raise Exit(f"error: the server ended with exit code {code}", code)
 
 
@@ -240,6 +245,8 @@ def run(_context: Context, target: str = "", image: str = "", port: int = 8080) 
         "seconds": "per measurement",
         "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
         "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
         "json": "print JSON",
     }
 )
@@ -251,14 +258,18 @@ def bench(
     seconds: float = 3.0,
     lengths: str = "",
     clients: str = "",
+    device: str = "",
+    weights: str = "",
     json: bool = False,
 ) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
-    from images import engine
+    from images import devices, engine
 
-    flags = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
-    reference = _image(target, image)
-    done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
+    asked = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    done = machine.run(reference, "bench", f"--seconds={seconds}", *asked, flags=told)
     print(done.stdout, end="")
     if done.returncode:
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
@@ -495,6 +506,13 @@ def _image(target: str, image: str) -> str:
     if bool(target) == bool(image):
         raise UsageError("name either a target or an image", "add --target T, or --image REF")
     return image or record.newest(DIST, spec.load(target).name)
+
+
+def _weights(folder: str) -> Path | None:
+    """A folder by its whole path, as engines mount it: they would make one that is not there."""
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r}", "name the folder with the model's files after --weights")
+    return Path(folder).resolve() if folder else None
 
 
 def _remote(image: str) -> "Remote":

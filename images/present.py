@@ -103,7 +103,7 @@ def _offer(offer: Offer) -> str:
 
 def built(result: Built, engine: Engine) -> str:
     """What was built, how good it is, what to type next."""
-    return "\n".join([*_facts(result), "", "Next:", *(f"  {line}" for line in next_commands(result.record, engine))])
+    return "\n".join([*_facts(result), "", "Next:", *(f"  {line}" for line in next_commands(result, engine))])
 
 
 def plan(job: Plan) -> str:
@@ -127,9 +127,9 @@ def plan_facts(job: Plan) -> dict[str, str]:
     }
 
 
-def next_commands(record: Record, engine: Engine) -> list[str]:
+def next_commands(result: Built, engine: Engine) -> list[str]:
     """Serve it, ask it, prove it."""
-    manifest = record.info.manifest
+    record, manifest = result.record, result.record.info.manifest
     # Vectors of tokens are no embeddings: only /predict has them.
     task = manifest.task if manifest.task != "feature-extraction" or manifest.embedding else ""
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
@@ -140,10 +140,11 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
         asked = f"-H 'content-type: image/jpeg' --data-binary @{FILE[task]}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
+    image = " ".join([*map(shlex.quote, result.flags), record.reference])
     return [
-        f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
+        f"{docker} run --rm -p 127.0.0.1:8080:8080 {image}",
         f"curl -s http://127.0.0.1:8080{route} {asked}",
-        f"{docker} run --rm {record.reference} smoke-test",
+        f"{docker} run --rm {image} smoke-test",
     ]
 
 

@@ -195,6 +195,11 @@ class FakeEngine(Engine):
         """Those of docker, when an answer to `gpus` is set."""
         return ("--gpus=all",) if "gpus" in self.answers else ()
 
+    def foreground(self, image: str, port: int, flags: Sequence[str] = ()) -> int:
+        """Remember it, and end well."""
+        self.asked.append(" ".join(["serve", str(port), *flags, image]))
+        return 0
+
     def load_base(self, tar: Path, reference: str) -> None:
         """Remember it."""
         self.asked.append(f"load {reference} from {tar.name}")

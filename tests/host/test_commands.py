@@ -293,6 +293,20 @@ def test_a_failed_smoke_test_prints_its_report_and_the_error(invoke: Invoke, mac
     assert err.startswith("error: the artifact does not reproduce")
 
 
+def test_a_served_image_is_told_its_device_and_weights(
+    invoke: Invoke, machine: samples.FakeEngine, tmp_path: Path
+) -> None:
+    assert invoke("run", "--image", "a:b", "--device", "cpu", "--weights", tmp_path)[0] == 0
+    assert machine.asked == [f"serve 8080 --env=MODELYARD_DEVICE=cpu --volume={tmp_path}:/weights:ro a:b"]
+
+
+@pytest.mark.parametrize("command", ["run", "smoke", "bench"])
+def test_weights_that_are_not_there_are_not_mounted(command: str, invoke: Invoke, machine: samples.FakeEngine) -> None:
+    code, _, err = invoke(command, "--image", "a:b", "--weights", "/no/such/folder")
+    assert (code, machine.asked) == (2, [])
+    assert err.startswith("error: there is no folder '/no/such/folder'\n  -> ")
+
+
 def test_the_newest_image_of_a_target_is_tested(invoke: Invoke, machine: samples.FakeEngine, tmp_path: Path) -> None:
     record.write(tmp_path / "dist", samples.record(reference="x:y", info=samples.info(target=TARGET)))
     invoke("smoke", "--target", TARGET)

@@ -27,8 +27,9 @@ def built(*, fresh: bool = True, **record: Any) -> str:
     return present.built(result, ENGINE)
 
 
-def commands(machine: Engine = ENGINE, **manifest: Any) -> list[str]:
-    return present.next_commands(samples.record(info=samples.info(**manifest)), machine)
+def commands(machine: Engine = ENGINE, flags: tuple[str, ...] = (), **manifest: Any) -> list[str]:
+    record = samples.record(info=samples.info(**manifest))
+    return present.next_commands(Built(record=record, file=Path("record.json"), fresh=True, flags=flags), machine)
 
 
 def curl(**manifest: Any) -> tuple[str, dict[str, Any]]:
@@ -102,6 +103,13 @@ def test_the_next_commands_serve_ask_and_prove() -> None:
     assert serve == "/usr/bin/docker run --rm -p 127.0.0.1:8080:8080 modelyard/tiny-model:some-cpu"
     assert ask.startswith("curl -s http://127.0.0.1:8080/")
     assert prove == "/usr/bin/docker run --rm modelyard/tiny-model:some-cpu smoke-test"
+
+
+def test_the_commands_tell_a_container_what_it_needs_on_this_machine() -> None:
+    serve, _, prove = commands(flags=("--env=MODELYARD_DEVICE=cpu", "--volume=/path to:/weights:ro"))
+    told = "--env=MODELYARD_DEVICE=cpu '--volume=/path to:/weights:ro' modelyard/tiny-model:some-cpu"
+    assert serve.endswith(f" {told}")
+    assert prove.endswith(f" {told} smoke-test")
 
 
 def test_the_commands_find_the_engine_that_we_started() -> None:
