@@ -398,6 +398,7 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
         "only": "contestants of text-generation, separated by commas; all when left out",
+        "target": "whose images take part in text-generation",
         "json": "print JSON",
     }
 )
@@ -408,6 +409,7 @@ def benchmark(
     model: str = "",
     rounds: int = 3,
     only: str = "",
+    target: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
@@ -415,7 +417,9 @@ def benchmark(
     from tests.benchmarks import suites
 
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+        result, table = suites.run(
+            task, config.load(), shown, DIST, rounds=rounds, model=model, only=only, target=target
+        )
     print(_json(result) if json else table)
 
 
