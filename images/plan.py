@@ -13,6 +13,8 @@ from images.spec import Mode, TargetSpec
 
 LABEL = "dev.modelyard"
 """Prefix of our own labels."""
+GPU = "nvidia.com/gpu"
+"""NVIDIA's GPUs, as CDI names the devices and as Kubernetes' device plugin names the resource."""
 REFERENCE = re.compile(
     r"(?P<name>(?:(?:localhost|[a-zA-Z0-9][a-zA-Z0-9-]*(?=[.:])(?:\.[a-zA-Z0-9-]+)*)(?::\d+)?/)?"
     r"[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?",
