@@ -141,7 +141,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             with _weights(prepared, config) as weights:
                 verdict = verify.run(
-                    machine, image, device=verify.device(machine, gpu=bool(job.target.device)), weights=weights
+                    machine, image, device=verify.device(machine, gpu=job.target.gpu), weights=weights
                 )
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)

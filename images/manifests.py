@@ -161,7 +161,7 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         max_replicas=wishes.max_replicas,
         annotations={f"{LABEL}/{key}": told[key] for key in sorted(told)},
         kserve=wishes.kserve,
-        devices={told["device"]: 1} if "device" in told else {},
+        devices={told["gpu"]: 1} if "gpu" in told else {},
         pull_secret=wishes.pull_secret,
         api_key_secret=wishes.api_key_secret,
         claim="" if PINNED.fullmatch(wishes.weights) else wishes.weights,
