@@ -70,6 +70,43 @@ def targets(_context: Context, json: bool = False) -> None:
 
 
 @task(
+    help={
+        "model": "as for build",
+        "for": "where it is to run, such as server-cpu, server-gpu or phone; anywhere when left out",
+        "task": "the task, where the model does not tell",
+        "allow-pickle": "consider a checkpoint that can run code when it is loaded",
+        "trust-remote-code": "consider a model that comes with Python code",
+        "json": "print JSON",
+    }
+)
+@readable
+def recommend(
+    _context: Context,
+    model: str = "",
+    for_: str = "",
+    task: str = "",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    json: bool = False,
+) -> None:
+    """List the targets that suit a model, best first: why, with which modes and limits, and what to type."""
+    from images import model as models
+    from images import present, progress
+    from images import recommend as advice
+    from images.selection import Criteria
+
+    settings, specs = config.load(), [spec.load(name) for name in spec.names()]
+    advice.require_place(specs, for_)
+    criteria = Criteria(task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    named = settings.model(model)
+    with progress.shown(quiet=json) as shown:
+        shown.step(f"looking at {named}")
+        sketch = models.sketch(named, criteria, cache=settings.cache, report=shown.detail)
+    advised = advice.make(specs, sketch, advice.Wanted(model=named, task=task, place=for_))
+    print(_json(advised) if json else present.advice(advised))
+
+
+@task(
     help={"target": "which target; all when left out", "check": "write nothing; exit code 1 when a Dockerfile is stale"}
 )
 @readable
@@ -177,8 +214,7 @@ def smoke(
     from images import engine, verify
     from images.inside import report
 
-    reference = _image(target, image)
-    folder = Path(weights).resolve() if weights else None
+    reference, folder = _image(target, image), _weights(weights)
     verdict = verify.run(engine.require(config.load()), reference, device=device, weights=folder)
     print(_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
@@ -190,16 +226,22 @@ def smoke(
         "target": "the newest image of this target",
         "image": "an image by name",
         "port": "port on this machine (default 8080)",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
     }
 )
 @readable
-def run(_context: Context, target: str = "", image: str = "", port: int = 8080) -> None:
-    """Serve an image on 127.0.0.1 until Ctrl-C."""
-    from images import engine
+def run(
+    _context: Context, target: str = "", image: str = "", port: int = 8080, device: str = "", weights: str = ""
+) -> None:
+    """Serve an image on 127.0.0.1 until Ctrl-C; one that wants a GPU gets those of this machine."""
+    from images import devices, engine
 
-    reference = _image(target, image)
-    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it")
-    if code := engine.require(config.load()).foreground(reference, port):
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it", flush=True)
+    if code := machine.foreground(reference, port, told):
         raise Exit(f"error: the server ended with exit code {code}", code)
 
 
@@ -210,6 +252,8 @@ def run(_context: Context, target: str = "", image: str = "", port: int = 8080) 
         "seconds": "per measurement",
         "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
         "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
         "json": "print JSON",
     }
 )
@@ -221,14 +265,18 @@ def bench(
     seconds: float = 3.0,
     lengths: str = "",
     clients: str = "",
+    device: str = "",
+    weights: str = "",
     json: bool = False,
 ) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
-    from images import engine
+    from images import devices, engine
 
-    flags = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
-    reference = _image(target, image)
-    done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
+    asked = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    done = machine.run(reference, "bench", f"--seconds={seconds}", *asked, flags=told)
     print(done.stdout, end="")
     if done.returncode:
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
@@ -446,6 +494,7 @@ def undeploy(_context: Context, name: str = "", context: str = "", namespace: st
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
         "only": "contestants of text-generation, separated by commas; all when left out",
+        "target": "whose images take part in text-generation",
         "json": "print JSON",
     }
 )
@@ -456,6 +505,7 @@ def benchmark(
     model: str = "",
     rounds: int = 3,
     only: str = "",
+    target: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
@@ -463,7 +513,9 @@ def benchmark(
     from tests.benchmarks import suites
 
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+        result, table = suites.run(
+            task, config.load(), shown, DIST, rounds=rounds, model=model, only=only, target=target
+        )
     print(_json(result) if json else table)
 
 
@@ -554,6 +606,13 @@ def _image(target: str, image: str) -> str:
     if bool(target) == bool(image):
         raise UsageError("name either a target or an image", "add --target T, or --image REF")
     return image or record.newest(DIST, spec.load(target).name)
+
+
+def _weights(folder: str) -> Path | None:
+    """A folder by its whole path, as engines mount it: they would make one that is not there."""
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r}", "name the folder with the model's files after --weights")
+    return Path(folder).resolve() if folder else None
 
 
 def _remote(image: str) -> "Remote":

@@ -24,6 +24,7 @@ SUFFIXES = (
     ("Model", "feature-extraction"),
 )
 """An architecture's suffix and its task, the first match counts; empty where the suffix says too little."""
+KNOWN = tuple(dict.fromkeys(task for _, task in SUFFIXES if task))
 
 
 def infer(config: Mapping[str, Any], has_modules_json: bool, tasks: Sequence[str]) -> str:
@@ -33,7 +34,7 @@ def infer(config: Mapping[str, Any], has_modules_json: bool, tasks: Sequence[str
         config: the content of config.json.
         has_modules_json: whether it is a sentence-transformers model. Those are encoders, whatever their architecture
             says: all-mpnet-base-v2 says MPNetForMaskedLM.
-        tasks: the target's tasks.
+        tasks: the target's tasks; empty for any.
 
     Raises:
         UsageError: the architecture says nothing or several things, or the target does not have the task.
@@ -48,7 +49,8 @@ def infer(config: Mapping[str, Any], has_modules_json: bool, tasks: Sequence[str
             else "config.json names no architecture; it may fit"
         )
         raise UsageError(
-            f"the model's task is not clear: {said} several tasks", f"choose one with --task: {', '.join(tasks)}"
+            f"the model's task is not clear: {said} several tasks",
+            f"choose one with --task: {', '.join(tasks or KNOWN)}",
         )
     return require(
         found.pop(), tasks, f"the model ({', '.join(architectures) or 'sentence-transformers'}) is for the task"
@@ -60,8 +62,8 @@ def _task_of(architecture: str) -> str:
 
 
 def require(task: str, tasks: Sequence[str], asked: str) -> str:
-    """The task, when it is one of the target's. Raises `UsageError` with those it has."""
-    if task not in tasks:
+    """The task, when it is one of the target's, or when any will do. Raises `UsageError` with those it has."""
+    if tasks and task not in tasks:
         raise UsageError(
             f"{asked} {task}, which the target does not have",
             f"it has: {', '.join(tasks)}; choose with --task, or another target",

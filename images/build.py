@@ -17,6 +17,7 @@ import filelock
 from images import (
     base,
     context,
+    devices,
     engine,
     jobs,
     layout,
@@ -70,12 +71,14 @@ class Built:
         record: what is known about it.
         file: where that is written.
         fresh: False when it was there already and nothing was built.
+        flags: what a container of it is told on this machine: its device, where its weights are mounted.
 
     """
 
     record: Record
     file: Path
     fresh: bool
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +131,9 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
     job = prepared.job
     with disk_guard(config.cache), _alone(job.tag, config.cache):
         machine = engine.require(config)
+        device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
-            return Built(record=known, file=record.path(dist, job.tag), fresh=False)
+            return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))
         if request.builder:
             machine.require_builder(request.builder)
         for each in prepared.bases:
@@ -140,9 +144,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             sizes = record.measure(machine, image, job.target, unpacked)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             with _weights(prepared, config) as weights:
-                verdict = verify.run(
-                    machine, image, device=verify.device(machine, gpu=job.target.gpu), weights=weights
-                )
+                verdict = verify.run(machine, image, device=device, weights=weights)
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
@@ -158,7 +160,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             verdict=verdict,
             created=created,
         )
-        return Built(record=made, file=record.write(dist, made), fresh=True)
+        return Built(record=made, file=record.write(dist, made), fresh=True, flags=_told(machine, job, device))
 
 
 def job(request: Request, order: jobs.Order, config: Config, progress: Progress) -> str:
@@ -192,6 +194,12 @@ def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None
     image, known = machine.image(job.tag), record.read(dist, job.tag)
     same = image and known and image.id == known.image and image.labels.get(f"{plan.LABEL}.plan") == job.digest
     return known if same and known and (not known.override or known.override.reason == job.override) else None
+
+
+def _told(machine: engine.Engine, job: plan.Plan, device: str) -> tuple[str, ...]:
+    """What a container of the image is told on this machine, to be typed by a person who knows the model's folder."""
+    weights = Path("/path/to/the/model") if job.mounts_model else None
+    return devices.flags(machine, job.tag, device=device, weights=weights)
 
 
 def log_file(config: Config, tag: str) -> Path:

@@ -14,15 +14,15 @@ TASKS = ("feature-extraction", benchmark.TASK)
 
 
 def run(
-    task: str, config: Config, progress: Progress, dist: Path, *, rounds: int, model: str, only: str
+    task: str, config: Config, progress: Progress, dist: Path, *, rounds: int, model: str, only: str, target: str = ""
 ) -> tuple[Struct, str]:
     """A task's result, and its table. Raises an `ImageError`."""
     if task == benchmark.TASK:
-        generated = benchmark.run(config, progress, dist, rounds=rounds, name=model, only=only)
+        generated = benchmark.run(config, progress, dist, rounds=rounds, name=model, only=only, target=target)
         return generated, generation.table(generated)
     if task not in TASKS:
         raise UsageError(f"there is no benchmark of {task}", f"the tasks are: {', '.join(TASKS)}")
-    if only:
-        raise UsageError(f"{task} has no contestants to choose", "leave out --only")
+    if only or target:
+        raise UsageError(f"{task} has no contestants or targets to choose", "leave out --only and --target")
     encoded = encoder.run(config, progress, dist, rounds, model)
     return encoded, report.table(encoded)

@@ -128,7 +128,20 @@ def test_the_runtime_alone_is_what_the_others_are_compared_with() -> None:
 
 def test_a_contestant_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(UsageError, match=r"'vllm'[^$]*onnxruntime_loop"):
-        benchmark._entries("images,vllm")
+        benchmark._entries("images,vllm", spec.load(benchmark.TARGET))
+
+
+@pytest.mark.parametrize("target", [name for name in spec.names() if benchmark.TASK in spec.load(name).tasks])
+def test_the_images_of_any_target_that_generates_can_take_part(target: str) -> None:
+    names = [entry.name for entry in benchmark._entries("images,transformers_serve", spec.load(target))]
+    assert names[0].startswith("this image, ")
+    assert "transformers serve, PASSIVE" in names
+
+
+def test_a_target_that_does_not_generate_is_refused(tmp_path: Path) -> None:
+    silent = next(name for name in spec.names() if benchmark.TASK not in spec.load(name).tasks)
+    with pytest.raises(UsageError, match=f"{silent} has no text-generation"):
+        suites.run("text-generation", config.load(), Quiet(), tmp_path, rounds=1, model="", only="", target=silent)
 
 
 def test_prompts_of_unequal_length_are_an_error() -> None:

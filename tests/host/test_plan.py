@@ -26,6 +26,12 @@ def export(**options: Any) -> ExportJob:
 # The digest
 
 
+def test_an_image_for_gpus_is_labelled_with_the_resource_that_it_wants() -> None:
+    job = samples.plan(spec=samples.target(gpu=True))
+    assert planning.labels(job, {}, samples.CREATED)["dev.modelyard.gpu"] == "nvidia.com/gpu"
+    assert "dev.modelyard.gpu" not in planning.labels(samples.plan(), {}, samples.CREATED)
+
+
 def test_equal_inputs_make_equal_plans() -> None:
     assert samples.plan() == samples.plan()
 

@@ -55,6 +55,7 @@ class Arena:
         dist: where records of images are.
         engine: runs the images.
         target: whose images take part.
+        tools: whose locks the environments of the others are made of.
         name: of the model, as the user gave it.
         model: its files.
         threads: of each contestant.
@@ -67,6 +68,7 @@ class Arena:
     dist: Path
     engine: Engine
     target: TargetSpec
+    tools: TargetSpec
     name: str
     model: ModelRef
     threads: int
@@ -87,7 +89,7 @@ class Arena:
 
     def python(self, name: str, exporter: str = "") -> Path:
         """The Python of an environment: an exporter's lock, what `requirements.<name>.txt` lists, or both."""
-        lock = self.target.lock(exporter) if exporter else None
+        lock = self.tools.lock(exporter) if exporter else None
         return environment.python(name, lock, self.config, self.progress)
 
     def versions(self, packages: Mapping[str, Path]) -> dict[str, str]:

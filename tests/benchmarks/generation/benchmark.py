@@ -23,6 +23,7 @@ from images.errors import ImageError, UsageError
 from images.inside.generation.chat import ChatTemplate
 from images.progress import Progress
 from images.selection import Criteria
+from images.spec import TargetSpec
 from tests.benchmarks import processes
 from tests.benchmarks.generation.arena import AbsentError, Arena, Entry
 from tests.benchmarks.generation.asking import Answer, Contestant, Prompt
@@ -67,7 +68,9 @@ class Entrant:
     contestant: Contestant
 
 
-def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", only: str = "") -> Result:
+def run(
+    config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", only: str = "", target: str = ""
+) -> Result:
     """Make what is missing, start everything, measure. Raises an `ImageError`.
 
     Args:
@@ -77,12 +80,14 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
         rounds: how often all take their turn.
         name: the model; SmolLM2 when empty.
         only: modules of `contestants`, separated by commas; all when empty.
+        target: whose images take part; `TARGET`'s when empty.
 
     """
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
-    entries, absent = _entries(only), dict[str, str]()
-    with _arena(config, progress, dist, name or MODEL) as arena, ExitStack() as stack:
+    chosen = spec.load(target or TARGET)
+    entries, absent = _entries(only, chosen), dict[str, str]()
+    with _arena(config, progress, dist, name or MODEL, chosen) as arena, ExitStack() as stack:
         entrants = list(_started(entries, arena, stack, absent))
         prompts = _prompts(arena)
         _require_sense(entrants, arena)
@@ -100,6 +105,7 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
             answer_tokens=TOKENS,
             clients=CLIENTS,
             absent=absent,
+            target=target,
             rows=_rows(entrants, measured),
         )
 
@@ -154,18 +160,18 @@ def sample(answers: Sequence[Answer], wall: float, used: float) -> Sample:
     )
 
 
-def _entries(only: str) -> list[Entry]:
+def _entries(only: str, target: TargetSpec) -> list[Entry]:
     known = modules()
     chosen = only.split(",") if only else list(known)
     if unknown := sorted(set(chosen) - set(known)):
         raise UsageError(f"there is no contestant {unknown[0]!r}", f"the contestants are: {', '.join(known)}")
-    target = spec.load(TARGET)
+    if TASK not in target.tasks:
+        raise UsageError(f"{target.name} has no {TASK}", "leave out --target, or name one that has it")
     return [entry for name in known if name in chosen for entry in known[name].entries(target)]
 
 
 @contextmanager
-def _arena(config: Config, progress: Progress, dist: Path, name: str) -> Iterator[Arena]:
-    target = spec.load(TARGET)
+def _arena(config: Config, progress: Progress, dist: Path, name: str, target: TargetSpec) -> Iterator[Arena]:
     found = model.resolve(name, Criteria(tasks=target.tasks), cache=config.cache, report=progress.detail)
     if found.task != TASK:
         raise UsageError(f"{name} is a model for {found.task}", f"name one for {TASK}")
@@ -176,6 +182,7 @@ def _arena(config: Config, progress: Progress, dist: Path, name: str) -> Iterato
             dist=dist,
             engine=engine.require(config),
             target=target,
+            tools=spec.load(TARGET),
             name=name,
             model=found,
             threads=THREADS,
