@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images.plan import GPU, LABEL, WEIGHTS
+from images import plan
 
 if TYPE_CHECKING:
     from images.engine import Engine
 
 CPU, CUDA = "cpu", "cuda"
-BY_RUNTIME, BY_CDI = "--gpus=all", f"--device={GPU}=all"
+BY_RUNTIME, BY_CDI = "--gpus=all", f"--device={plan.GPU}=all"
 SPECS = ("/etc/cdi", "/var/run/cdi")
 """Where CDI's specifications lie, unless an engine says otherwise."""
 
@@ -25,13 +25,13 @@ def gpu_flags(info: Mapping[str, Any]) -> tuple[str, ...]:
         return (BY_RUNTIME,)
     listed = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
     folders = info.get("CDISpecDirs") or (SPECS if "host" in info else ())  # only Podman's has `host`
-    found = any(name.startswith(f"{GPU}=") for name in listed) or _specified(map(Path, folders))
+    found = any(name.startswith(f"{plan.GPU}=") for name in listed) or _specified(map(Path, folders))
     return (BY_CDI,) if found else ()
 
 
 def _specified(folders: Iterable[Path]) -> bool:
     files = (file for folder in folders for pattern in ("*.json", "*.yaml") for file in folder.glob(pattern))
-    return any(GPU in file.read_text(errors="replace") for file in files)
+    return any(plan.GPU in file.read_text(errors="replace") for file in files)
 
 
 def choose(engine: "Engine", *, gpu: bool) -> str:
@@ -50,9 +50,9 @@ def flags(engine: "Engine", image: str, *, device: str = "", weights: Path | Non
 
     """
     facts = engine.image(image) if not device else None
-    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{LABEL}.device"))
+    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{plan.LABEL}.gpu"))
     return (
         *([f"--env=MODELYARD_DEVICE={device}"] if device else []),
         *(engine.gpu_flags() if wanted else ()),
-        *([f"--volume={weights}:{WEIGHTS}:ro"] if weights else []),
+        *([f"--volume={weights}:{plan.WEIGHTS}:ro"] if weights else []),
     )

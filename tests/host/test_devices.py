@@ -18,7 +18,7 @@ RUNTIME, CDI = ("--gpus=all",), ("--device=nvidia.com/gpu=all",)
 def machine(*, gpus: bool = True, label: str = "nvidia.com/gpu") -> FakeEngine:
     """An engine with an image `wants:gpu`."""
     made = samples.engine()
-    made.store["wants:gpu"] = ImageFacts(id="sha256:9", size=1, layers=(), labels={"dev.modelyard.device": label})
+    made.store["wants:gpu"] = ImageFacts(id="sha256:9", size=1, layers=(), labels={"dev.modelyard.gpu": label})
     if gpus:
         made.answers["gpus"] = "one"
     return made
