@@ -101,6 +101,12 @@ def test_a_refused_mode_has_a_reason_and_is_no_mode(target: TargetSpec) -> None:
     assert not target.refused.keys() & {mode.name for mode in target.modes}
 
 
+@every_target
+def test_a_refused_task_has_a_reason_and_is_no_task(target: TargetSpec) -> None:
+    assert all(reason.strip() for reason in target.refused_tasks.values())
+    assert not target.refused_tasks.keys() & set(target.tasks)
+
+
 @every_mode
 def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: Mode) -> None:
     del target
