@@ -349,6 +349,8 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
+        "target": "of text-generation: whose images take part; those of the README's first table when left out",
+        "modes": "of text-generation: of these images, separated by commas; all when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
         "json": "print JSON",
     }
@@ -359,15 +361,19 @@ def benchmark(
     task: str = "feature-extraction",
     model: str = "",
     rounds: int = 3,
+    target: str = "",
+    modes: str = "",
     only: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
     from tests.benchmarks import suites
+    from tests.benchmarks.generation.benchmark import TARGET, Choice
 
+    choice = Choice(target=target or TARGET, modes=modes, only=only)
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, choice=choice)
     print(_json(result) if json else table)
 
 

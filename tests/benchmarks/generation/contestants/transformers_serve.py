@@ -14,8 +14,10 @@ BATCHING = ("--continuous-batching", "--cb-block-size=256", "--cb-num-blocks=64"
 """Without these bounds its cache takes most of the machine's memory."""
 
 
-def entries(_target: TargetSpec) -> list[Entry]:
-    """Both, whatever the target."""
+def entries(target: TargetSpec) -> list[Entry]:
+    """Both, for targets with the model builder, whose lock has a transformers that serves."""
+    if "genai" not in target.exporters:
+        return []
     return [
         Entry(name="transformers serve, PASSIVE", start=partial(_start, crowd="one after the other")),
         Entry(name="the same, --continuous-batching", start=partial(_start, crowd="join one batch", flags=BATCHING)),
