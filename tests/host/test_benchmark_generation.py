@@ -54,6 +54,7 @@ def result(**absent: str) -> Result:
         packages={"onnxruntime": "1.0"},
         threads=2,
         rounds=2,
+        target="some-cpu",
         prompt_tokens=37,
         answer_tokens=48,
         clients=8,
@@ -124,6 +125,10 @@ TARGETS = ("onnx-cpu", "executorch-xnnpack")
 def entries(target: str, only: str = "", modes: str = "") -> list[str]:
     chosen = benchmark.chosen(Choice(target=target, modes=modes))
     return [entry.name for entry in benchmark._entries(only, chosen)]
+
+
+def test_the_table_says_the_command_that_makes_it() -> None:
+    assert report.table(result()).endswith("`invoke benchmark --task text-generation --target some-cpu`")
 
 
 def test_every_module_of_contestants_has_a_place_and_to_do_with_a_target() -> None:

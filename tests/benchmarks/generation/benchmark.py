@@ -115,6 +115,7 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
             packages=arena.versions(PACKAGES),
             threads=THREADS,
             rounds=rounds,
+            target=target.name,
             prompt_tokens=len(prompts[0].ids),
             answer_tokens=TOKENS,
             clients=CLIENTS,
