@@ -13,6 +13,8 @@ from images.spec import Mode, TargetSpec
 
 LABEL = "dev.modelyard"
 """Prefix of our own labels."""
+GPU = "nvidia.com/gpu"
+"""NVIDIA's GPUs, as CDI names the devices and as Kubernetes' device plugin names the resource."""
 REFERENCE = re.compile(
     r"(?P<name>(?:(?:localhost|[a-zA-Z0-9][a-zA-Z0-9-]*(?=[.:])(?:\.[a-zA-Z0-9-]+)*)(?::\d+)?/)?"
     r"[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?",
@@ -23,6 +25,8 @@ REFERENCE = re.compile(
 What engines take for a registry's host has a dot or a port in it, or is `localhost`.
 """
 LONGEST_NAME = 255
+WEIGHTS = "/weights"
+"""Where an image without its model's weights looks for them."""
 POOLINGS = ("mean", "cls", "max", "lasttoken")
 
 
@@ -249,6 +253,8 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
         f"{LABEL}.model.source": plan.model.source,
         f"{LABEL}.model.revision": plan.model.revision,
         f"{LABEL}.model.digest": plan.model.digest,
+        **({f"{LABEL}.gpu": GPU} if plan.target.gpu else {}),
+        **({f"{LABEL}.weights": WEIGHTS} if plan.mounts_model else {}),
         **{f"{LABEL}.{key}": value for key, value in figures.items()},
     }
 

@@ -24,6 +24,8 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         bounds: the gate's numbers.
         least: the smallest allowed value of what the exporter measures of its artifact, by the measure's name.
         deprecated: that upstream gives it up, and what to take instead; empty while it does not.
+        bits: of a weight in the artifact; 0 where it keeps the model's own.
+        tried: values of `model_type` in config.json with which its exporter was tried, where it does not take them all.
 
     """
 
@@ -33,6 +35,23 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     bounds: Bounds
     least: dict[str, float] = {}
     deprecated: str = ""
+    bits: int = 0
+    tried: tuple[str, ...] = ()
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where an artifact or its image may end up, and why this target for it.
+
+    Attributes:
+        name: as `invoke recommend --for` takes it.
+        reason: one line that speaks for the target there, and for what it asks in return.
+        fallback: whether it works there and is made for another place.
+
+    """
+
+    name: str
+    reason: str
+    fallback: bool = False
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,7 +99,9 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
         modes: the first that has a task is that task's default.
+        places: where it belongs, the one that it is made for first.
         refused: modes that its exporters would make and that it does not take, each with the reason.
+        refused_tasks: tasks that one may look for here and that it does not have, each with the reason and the way on.
         max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
@@ -98,7 +119,9 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     size_budget_mib: int
     deny: tuple[str, ...] = ()
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
+    places: Annotated[tuple[Place, ...], AT_LEAST_ONE]
     refused: dict[str, str] = {}
+    refused_tasks: dict[str, str] = {}
     max_length: int = 0
     options: dict[str, Option] = {}
     reference: str = ""

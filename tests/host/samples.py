@@ -14,13 +14,13 @@ import msgspec
 
 from images import plan as planning
 from images.config import Bootstrap, Config, Example
-from images.engine import Engine, ImageFacts, Line
+from images.engine import Away, Engine, ImageFacts, Line
 from images.inside.compare import Figures
 from images.inside.contract import Bounds, FileDigest, Manifest, ModelFacts
 from images.inside.report import Check, Latency, Report
 from images.plan import Options, Plan
 from images.record import Info, Record, Sizes
-from images.spec import Mode, TargetSpec
+from images.spec import Mode, Place, TargetSpec
 
 BASES = {"builder": ("localhost/builder:1", "sha256:b1"), "runtime": ("localhost/runtime:1", "sha256:r1")}
 CODE = {"images/__init__.py": b"", "targets/some_cpu/run.py": b"run = 1\n"}
@@ -43,6 +43,7 @@ def target(**changes: Any) -> TargetSpec:
         platforms=("linux/amd64",),
         size_budget_mib=1,
         deny=("*/torch/*", "/bin/sh"),
+        places=(Place(name="server-cpu", reason="it is small"),),
         modes=(
             mode("none", "exact", max_abs_diff=1e-4, agreement=1.0),
             mode("int8", "small", agreement=0.9),
@@ -194,6 +195,11 @@ class FakeEngine(Engine):
         """Those of docker, when an answer to `gpus` is set."""
         return ("--gpus=all",) if "gpus" in self.answers else ()
 
+    def foreground(self, image: str, port: int, flags: Sequence[str] = ()) -> int:
+        """Remember it, and end well."""
+        self.asked.append(" ".join(["serve", str(port), *flags, image]))
+        return 0
+
     def load_base(self, tar: Path, reference: str) -> None:
         """Remember it."""
         self.asked.append(f"load {reference} from {tar.name}")
@@ -207,13 +213,14 @@ class FakeEngine(Engine):
         log: IO[str],
         line: Line,
         dockerfile: Path | None = None,
+        away: Away | None = None,
     ) -> str:
         """Store an image `sha256:candidate`."""
         del args, dockerfile
         assert (folder / "Dockerfile").exists()
         log.write("[run 1/1] RUN true\n")
         line("[run 1/1] RUN true")
-        return self._stored("build", "sha256:candidate", labels)
+        return self._stored(f"build on {away.builder}" if away else "build", "sha256:candidate", labels)
 
     def relabel(self, reference: str, labels: Mapping[str, str], work: Path, *, accepted: bool = False) -> str:
         """Store an image `sha256:final` with these labels."""

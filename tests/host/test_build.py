@@ -6,11 +6,22 @@ from typing import Any, NoReturn
 
 import pytest
 
-from images import build, engine, record, spec, wheels
+from images import build, engine, record, remote, spec, wheels
 from images.build import Built, Request
 from images.engine import ImageFacts
-from images.errors import BusyError, DiskFullError, EngineError, GateError, LockError, ModelError, UsageError
+from images.errors import (
+    BusyError,
+    DiskFullError,
+    EngineError,
+    GateError,
+    LockError,
+    ModelError,
+    UnreachableError,
+    UsageError,
+)
 from images.inside import original
+from images.jobs import Order
+from images.manifests import Wishes
 from images.plan import LABEL, Options
 from images.progress import Quiet
 from images.record import Override
@@ -205,10 +216,10 @@ Line = Callable[..., Built]
 def line(folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     """Builds on an engine in memory, with no wheels."""
 
-    def run(machine: FakeEngine, **options: Any) -> Built:
+    def run(machine: FakeEngine, builder: str = "", **options: Any) -> Built:
         monkeypatch.setattr(engine, "require", lambda _: machine)
         monkeypatch.setattr(wheels, "collect", _no_wheels)
-        asked = Request(target=TARGET, model=str(folder), options=Options(tag="a/b:c", **options))
+        asked = Request(target=TARGET, model=str(folder), options=Options(tag="a/b:c", **options), builder=builder)
         return build.build(asked, samples.config(cache), Quiet(), tmp_path / "dist")
 
     return run
@@ -234,6 +245,14 @@ def test_an_image_is_measured_and_proved_before_it_gets_its_name(line: Line) -> 
         "untag",
         "remove sha256:candidate",
     ]
+
+
+def test_what_a_builder_elsewhere_built_is_proved_here(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, required = samples.engine(), list[str]()
+    monkeypatch.setattr(FakeEngine, "require_builder", lambda _, name: required.append(name))
+    line(machine, builder="farm")
+    assert required == ["farm"]
+    assert machine.asked[:2] == ["build on farm", SMOKE]
 
 
 def test_what_was_measured_is_in_the_labels_and_in_the_record(line: Line) -> None:
@@ -315,3 +334,40 @@ def test_a_disk_that_fills_up_on_the_way_is_said_to_be_full(line: Line, monkeypa
 
 def _full(*_: object) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# A build in a cluster
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    image = f"docker.io/moby/buildkit@sha256:{'c3' * 32}"
+    return Order(to=remote.parse("registry.example/x"), image=image, wishes=Wishes(), out=tmp_path / "job")
+
+
+def test_a_job_gets_what_an_engine_would(
+    order: Order, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "collect", _no_wheels)
+    build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())
+    assert {path.name for path in order.out.iterdir()} == {"build-job.yaml", "context"}
+    assert (order.out / "context/Dockerfile").exists()
+    assert (order.out / "context/model/config.json").samefile(folder / "config.json")
+
+
+def test_a_job_that_cannot_be_written_leaves_nothing(
+    order: Order, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise UnreachableError("no index")
+
+    monkeypatch.setattr(wheels, "collect", fail)
+    with pytest.raises(UnreachableError):
+        build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())
+    assert not order.out.exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(order: Order, folder: Path, cache: Path) -> None:
+    order.out.mkdir()
+    with pytest.raises(UsageError, match="is there already"):
+        build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())
