@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from images import config, flags, spec
+from images import manifests as deployment
 from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DIST = ROOT / "dist"
 TARGETS_FLAGS = flags.declared()
+NO_WISHES = deployment.Wishes()
 P = ParamSpec("P")
 
 
@@ -138,6 +140,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
         "accept-failed-gate": "a reason to name an image although the gate fails; it is written into the image",
         "allow-pickle": "load a checkpoint that can run code when it is loaded",
         "trust-remote-code": "run Python code that comes with the model",
+        "builder": "a buildx builder that builds elsewhere, such as on a cluster's BuildKit; see `docker buildx ls`",
         "dry-run": "say what would be built, build nothing",
         "json": "print the record as JSON, nothing else",
         **flags.helps(TARGETS_FLAGS),
@@ -159,6 +162,7 @@ def build(
     accept_failed_gate: str = "",
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    builder: str = "",
     dry_run: bool = False,
     json: bool = False,
     extra: Mapping[str, str | bool] = MappingProxyType({}),
@@ -180,7 +184,9 @@ def build(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    request = line.Request(target=_target(target), model=settings.model(model), task=task, options=options)
+    request = line.Request(
+        target=_target(target), model=settings.model(model), task=task, options=options, builder=builder
+    )
     with progress.shown(quiet=json) as shown:
         if dry_run:
             job = line.prepare(request, settings, shown).job
@@ -394,6 +400,79 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
 
 @task(
     help={
+        "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
+        "target": "the newest image of this target that was pushed from here",
+        "out": "the folder to write (default dist/kubernetes/NAME)",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        **deployment.HELP,
+    }
+)
+@flags.fields(deployment.Wishes, "wishes")
+@readable
+def manifests(
+    _context: Context,
+    image: str = "",
+    target: str = "",
+    out: str = "",
+    plain_http: bool = False,
+    wishes: deployment.Wishes = NO_WISHES,
+) -> None:
+    """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
+    service = _service(_pushed(target, image), wishes, plain_http=plain_http)
+    folder = Path(out) if out else DIST / "kubernetes" / service.name
+    deployment.write(deployment.texts(service), folder)
+    print(f"{folder}: kubectl apply --server-side -k {folder}")
+
+
+@task(
+    help={
+        "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
+        "target": "the newest image of this target that was pushed from here",
+        "context": "of the kubeconfig; the current one is never taken by itself",
+        "namespace": "an existing one",
+        "dry-run": "ask the API server whether it would take the manifests; change nothing",
+        "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        **deployment.HELP,
+    }
+)
+@flags.fields(deployment.Wishes, "wishes")
+@readable
+def deploy(
+    _context: Context,
+    image: str = "",
+    target: str = "",
+    context: str = "",
+    namespace: str = "",
+    dry_run: bool = False,
+    plain_http: bool = False,
+    wishes: deployment.Wishes = NO_WISHES,
+) -> None:
+    """Deploy a pushed image, wait for the rollout, prove the service; one that fails is taken back."""
+    from images import cluster
+
+    machine = cluster.find(context, namespace)
+    service = _service(_pushed(target, image), wishes, plain_http=plain_http)
+    with deployment.folder(service) as folder:
+        if dry_run:
+            print(machine.check(folder), end="")
+            return
+        cluster.deploy(machine, service, folder, _say)
+    print(f"{service.name} serves at {service.address}.{namespace}")
+
+
+@task(
+    help={"name": "of the service, as `invoke deploy` printed it", "context": "of the kubeconfig", "namespace": "its"}
+)
+@readable
+def undeploy(_context: Context, name: str = "", context: str = "", namespace: str = "") -> None:
+    """Remove a deployed service and everything that belongs to it."""
+    from images import cluster
+
+    print(cluster.find(context, namespace).remove(name), end="")
+
+
+@task(
+    help={
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
@@ -525,6 +604,32 @@ def _remote(image: str) -> "Remote":
     if not image:
         raise UsageError("no image was named", f"add --image; {remote.FORM}")
     return remote.parse(image)
+
+
+def _pushed(target: str, image: str) -> str:
+    """A pushed image by digest: the one that was named, or where the newest of a target went last."""
+    from images import record
+
+    if image and not target:
+        return image
+    known = record.read(DIST, _image(target, image))
+    if known is None or not known.pushed:
+        raise UsageError(f"no image of {target} was pushed from here", f"run `invoke push --target {target}` first")
+    last = known.pushed[-1]
+    return f"{last.reference.rpartition(':')[0]}@{last.digest}"
+
+
+def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> deployment.Service:
+    """What is deployed, from what the registry alone says of the image."""
+    from images import trust
+
+    deployment.require_pinned(image)
+    return deployment.decide(image, trust.inspect(_remote(image), plain_http=plain_http).labels, wishes)
+
+
+def _say(line: str) -> None:
+    """At once, also into a pipe: a rollout takes minutes."""
+    print(line, flush=True)
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

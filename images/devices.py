@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from images.engine import Engine
 
 CPU, CUDA = "cpu", "cuda"
-WEIGHTS = "/weights"
-"""Where an image without its model's weights looks for them."""
 BY_RUNTIME, BY_CDI = "--gpus=all", f"--device={plan.GPU}=all"
 SPECS = ("/etc/cdi", "/var/run/cdi")
 """Where CDI's specifications lie, unless an engine says otherwise."""
@@ -36,9 +34,9 @@ def _specified(folders: Iterable[Path]) -> bool:
     return any(plan.GPU in file.read_text(errors="replace") for file in files)
 
 
-def choose(engine: "Engine", *, gpu: bool) -> str:
+def choose(engine: "Engine", wanted: str) -> str:
     """Where a fresh image is proved: one that wants a GPU on the CPU when this machine has none; its report says so."""
-    return (CUDA if engine.gpu_flags() else CPU) if gpu else ""
+    return (CUDA if engine.gpu_flags() else CPU) if wanted == plan.GPU else ""
 
 
 def flags(engine: "Engine", image: str, *, device: str = "", weights: Path | None = None) -> tuple[str, ...]:
@@ -52,9 +50,9 @@ def flags(engine: "Engine", image: str, *, device: str = "", weights: Path | Non
 
     """
     facts = engine.image(image) if not device else None
-    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{plan.LABEL}.gpu"))
+    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{plan.LABEL}.device") == plan.GPU)
     return (
         *([f"--env=MODELYARD_DEVICE={device}"] if device else []),
         *(engine.gpu_flags() if wanted else ()),
-        *([f"--volume={weights}:{WEIGHTS}:ro"] if weights else []),
+        *([f"--volume={weights}:{plan.WEIGHTS}:ro"] if weights else []),
     )

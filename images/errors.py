@@ -98,6 +98,12 @@ class TrustError(ImageError):
     exit_code = 12
 
 
+class ClusterError(ImageError):
+    """A cluster refused a manifest, did not start a pod, or did not answer."""
+
+    exit_code = 13
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, by the shell's convention of 128 + SIGINT."""
 

@@ -1,5 +1,6 @@
-"""The flags that targets add to `invoke build`: on its signature, in its help, and as given."""
+"""Flags of commands that are declared elsewhere: by targets for `invoke build`, by records for the rest."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -10,6 +11,8 @@ from images import spec
 from images.config import ROOT
 from images.errors import UsageError
 from images.spec import Option
+
+KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def declared(root: Path = ROOT) -> dict[str, dict[str, Option]]:
@@ -49,12 +52,29 @@ def added(flags: Mapping[str, Mapping[str, Option]]) -> Callable[[Callable[..., 
     return decorate
 
 
+def fields(record: type[Any], argument: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: the command takes every field of a dataclass as a flag, and gets the record as its argument."""
+    own = [inspect.Parameter(each.name, KIND, default=each.default) for each in dataclasses.fields(record)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def extended(*args: Any, **kwargs: Any) -> None:
+            given = {each.name: kwargs.pop(each.name, each.default) for each in own}
+            command(*args, **kwargs, **{argument: record(**given)})
+
+        rest = [each for each in inspect.signature(command).parameters.values() if each.name != argument]
+        extended.__signature__ = inspect.Signature([*rest, *own])  # type: ignore[attr-defined]
+        return extended
+
+    return decorate
+
+
 def _signature(command: Callable[..., None], flags: Mapping[str, Mapping[str, Option]]) -> inspect.Signature:
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "extra"]
     more = [
         inspect.Parameter(
             name.replace("-", "_"),
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            KIND,
             default=False if all(option.default is False for option in options.values()) else "",
         )
         for name, options in flags.items()

@@ -46,6 +46,7 @@ class Report(Struct, kw_only=True):
         latency: of a model that predicts.
         token_latency: of a model that generates.
         runtime: what the runner says of itself.
+        peak_memory_bytes: the most memory that the test and its server held at once; 0 when unknown.
 
     """
 
@@ -62,6 +63,7 @@ class Report(Struct, kw_only=True):
     latency: Latency | None = None
     token_latency: TokenLatency | None = None
     runtime: dict[str, str] = {}
+    peak_memory_bytes: int = 0
 
     @property
     def passed(self) -> bool:

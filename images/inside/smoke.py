@@ -9,7 +9,7 @@ import statistics
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ from images.inside.generation import bench, proof
 from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
 from images.inside.report import Check, Latency, Report, TokenLatency
-from images.inside.settings import Settings
+from images.inside.settings import Settings, from_environment
 
 MIB = 2**20
 REPEATS = 40
 """Requests behind a latency figure: few enough for a smoke test, enough for a 95th percentile."""
+PATIENCE = 60.0
+"""Seconds in which a server that was there before the test says that it is ready."""
 ANSWERS, ANSWER = 10, 16
 """Answers behind the latency of a model that generates, and the tokens of each."""
 SETTINGS = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
@@ -100,11 +102,13 @@ def check_http(model: Loaded, reference: Reference, url: str) -> list[Figures]:
     return measured
 
 
-def check_answers(model: LoadedGenerator | LoadedEngine, reference: Reference) -> tuple[TokenLatency, str]:
+def check_answers(
+    model: LoadedGenerator | LoadedEngine, reference: Reference, served: AbstractContextManager[str]
+) -> tuple[TokenLatency, str]:
     """What a model that generates answers through the served API, and when. Raises `OutputsDifferError`."""
     # The server is the generator's only user, so it is asked before.
     own = (of_engines if isinstance(model, LoadedEngine) else proof).answers(model, reference)
-    with server.running(model.manifest, SETTINGS, lambda: model) as url:
+    with served as url:
         said = proof.check_http(model, reference, own, lambda path, body: _post(f"{url}{path}", body))
         latency = measure_tokens(model, proof.prompt(reference), url)
     first, after = f"first token p50 {latency.first_p50_ms:.1f} ms", f"next {latency.next_p50_ms:.1f} ms"
@@ -148,9 +152,16 @@ def wish(settings: Settings) -> Wish:
     )
 
 
-def run(artifact: Path, device: str = "") -> Report:
-    """The whole smoke test, on a device or on what the image is made for."""
-    return _Smoke(artifact, device).run()
+def run(artifact: Path, device: str = "", url: str = "") -> Report:
+    """The whole smoke test.
+
+    Args:
+        artifact: the folder.
+        device: where to run it; empty for what the image is made for.
+        url: a server of this very artifact to ask over HTTP, such as a Service of a cluster; empty for one of its own.
+
+    """
+    return _Smoke(artifact, device, url).run()
 
 
 @dataclass
@@ -159,6 +170,7 @@ class _Smoke:
 
     artifact: Path
     device: str = ""
+    url: str = ""
     checks: list[Check] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
@@ -201,14 +213,20 @@ class _Smoke:
 
     def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
         if not isinstance(model, Loaded):
-            self.found["token_latency"], said = check_answers(model, reference)
+            self.found["token_latency"], said = check_answers(model, reference, self._served(model))
             return None, said
-        with server.running(model.manifest, SETTINGS, lambda: model) as url:
+        with self._served(model) as url:
             self.found["http_figures"] = check_http(model, reference, url)
             self._held(self.found["http_figures"], model.manifest)
             self.found["latency"] = measure_latency(model, reference.cases[0].payload, url)
         latency = self.found["latency"]
         return None, f"p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms for the first input"
+
+    def _served(self, model: Model) -> AbstractContextManager[str]:
+        if not self.url:
+            return server.running(model.manifest, SETTINGS, lambda: model)
+        await_ready(self.url)
+        return nullcontext(self.url.rstrip("/"))
 
     def _held(self, measured: Sequence[Figures], manifest: Manifest) -> None:
         misses = compare.misses(measured, manifest.bounds)
@@ -225,10 +243,38 @@ class _Smoke:
             for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime")
             if name in self.found
         }
-        return Report(exit=code, model=manifest.model.id if manifest else "", checks=self.checks, **about, **results)
+        return Report(
+            exit=code,
+            model=manifest.model.id if manifest else "",
+            checks=self.checks,
+            peak_memory_bytes=threads.peak_memory(),
+            **about,
+            **results,
+        )
 
 
 _UNKNOWN = {"target": "", "task": "", "mode": "", "bounds": Bounds()}
+
+
+def await_ready(url: str, seconds: float = PATIENCE) -> None:
+    """Wait until a server says that it is ready: a Service sends requests on a little later than its pods are.
+
+    Raises `OutputsDifferError` when it does not in this time: nothing came that could be compared.
+    """
+    until = time.monotonic() + seconds
+    while said := _unready(url):
+        if time.monotonic() > until:
+            raise OutputsDifferError(f"{url} is not ready after {seconds:.0f} s: {said}")
+        time.sleep(0.5)
+
+
+def _unready(url: str) -> str:
+    """Why a server is not ready; empty when it is."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=5):  # noqa: S310 - the caller names it
+            return ""
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
 
 
 def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Latency:
@@ -241,8 +287,9 @@ def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Late
 def measure_tokens(model: LoadedGenerator | LoadedEngine, prompt: Sequence[int], url: str) -> TokenLatency:
     """Wall time of streamed answers to one prompt, one after the other, over HTTP on loopback."""
     body = bench.body(model.manifest.model.id, prompt, ANSWER)
-    with closing(http.client.HTTPConnection("127.0.0.1", urlsplit(url).port)) as connection:
-        answers = [bench.ask(connection, body) for _ in range(ANSWERS)]
+    where = urlsplit(url)
+    with closing(http.client.HTTPConnection(where.hostname or "", where.port)) as connection:
+        answers = [bench.ask(connection, body, _authorization()) for _ in range(ANSWERS)]
     first, gaps = [answer.first for answer in answers], [gap for answer in answers for gap in answer.gaps]
     return TokenLatency(
         first_p50_ms=statistics.median(first) * 1000,
@@ -280,10 +327,17 @@ def _vectors(model: Loaded, url: str, payload: Mapping[str, Any]) -> list[Output
     return [{"sentence_embedding": np.array(entry["embedding"], np.float32)} for entry in data]
 
 
+def _authorization() -> Mapping[str, str]:
+    """What a server that is closed by the container's own key asks for; the test's own server is open."""
+    key = from_environment(os.environ).api_key
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 def _post(url: str, body: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310 - loopback
+    headers = {"content-type": "application/json", **_authorization()}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the caller names it
     try:
         with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
             return json.load(response)
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what it says is no JSON
         raise OutputsDifferError(f"the served API failed: POST {url}: {error}") from error

@@ -6,6 +6,7 @@ so thread counts follow the quota. All functions read below a root folder, `/` u
 
 import math
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def _quota_v2(folder: Path) -> float | None:
 def _quota_v1(folder: Path) -> float | None:
     quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
     return quota / period if quota and period and quota > 0 else None
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at its most, and, beside it, the largest of the programs that it has waited for."""
+    own, programs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (own.ru_maxrss + programs.ru_maxrss) * 1024  # getrusage(2) counts in KiB
 
 
 def _machine_memory(root: Path) -> int | None:

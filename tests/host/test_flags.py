@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,13 @@ from invoke.tasks import Task
 
 from images import flags
 from images.spec import Option
+
+
+@dataclass(frozen=True)
+class Wishes:
+    cpu: str = "2"
+    replicas: int = 1
+
 
 LENGTHS = Option(summary="lengths to compile for")
 FIXED = Option(summary="one shape only", default=False)
@@ -56,3 +64,22 @@ def test_a_target_whose_facts_are_wrong_has_no_flags(tmp_path: Path) -> None:
     (tmp_path / "targets/broken").mkdir(parents=True)
     (tmp_path / "targets/broken/target.toml").write_text("[")
     assert flags.declared(tmp_path) == {}
+
+
+def wishing(seen: list[Any]) -> Any:
+    @flags.fields(Wishes, "wishes")
+    def deploy(_context: Any, image: str = "", wishes: Wishes = Wishes()) -> None:
+        seen.extend([image, wishes])
+
+    return deploy
+
+
+def test_a_command_takes_the_fields_of_a_record() -> None:
+    kinds = {argument.name: argument.kind for argument in Task(wishing([])).get_arguments()}
+    assert kinds == {"image": str, "cpu": str, "replicas": int}
+
+
+def test_a_command_gets_the_record_with_what_was_given() -> None:
+    seen: list[Any] = []
+    wishing(seen)(None, image="i", replicas=3)
+    assert seen == ["i", Wishes(replicas=3)]

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from images.inside.threads import cpu_quota, cpu_threads, memory_limit
+from images.inside.threads import cpu_quota, cpu_threads, memory_limit, peak_memory
 
 MEMINFO = "MemTotal:        8000000 kB\nMemFree: 1 kB\n"
 
@@ -74,3 +75,9 @@ def test_an_unlimited_group_leaves_the_machines_memory(tmp_path: Path) -> None:
     }
 
     assert memory_limit(tree(tmp_path, files)) == 8_000_000 * 1024
+
+
+def test_the_peak_is_at_least_what_the_process_holds_now() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+
+    assert peak_memory() >= pages * os.sysconf("SC_PAGE_SIZE") * 0.9

@@ -5,9 +5,10 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from images.inside.contract import Struct
@@ -156,10 +157,13 @@ def _counted(port: int) -> _Counted:
     return _Counted(*(float(found[name]) for name in COUNTERS))
 
 
-def ask(connection: http.client.HTTPConnection, body: bytes) -> Timed:
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def ask(connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Timed:
     """One streamed answer. Raises `RuntimeError` when the server refuses."""
     since, times, tokens = time.perf_counter(), list[float](), 0
-    connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+    connection.request("POST", "/v1/completions", body, {"content-type": "application/json", **headers})
     response = connection.getresponse()
     if response.status != http.HTTPStatus.OK:
         raise RuntimeError(f"the server answers {response.status}: {response.read()[:200]!r}")
