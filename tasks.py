@@ -19,6 +19,7 @@ from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
 
 if TYPE_CHECKING:
+    from images.jobs import Order
     from images.remote import Remote
 
 DIST = ROOT / "dist"
@@ -404,6 +405,11 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
         "target": "the newest image of this target that was pushed from here",
         "out": "the folder to write (default dist/kubernetes/NAME)",
         "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "build-job": "instead, a Job that builds --model for --target in the cluster and pushes it, unverified",
+        "model": "with --build-job: as for build",
+        "quantize": "with --build-job: quantisation mode",
+        "registry": "with --build-job: HOST/PATH of the repository",
+        "builder-image": "with --build-job: BuildKit's rootless image, by digest",
         **deployment.HELP,
     }
 )
@@ -415,9 +421,20 @@ def manifests(
     target: str = "",
     out: str = "",
     plain_http: bool = False,
+    build_job: bool = False,
+    model: str = "",
+    quantize: str = "",
+    registry: str = "",
+    builder_image: str = "",
     wishes: deployment.Wishes = NO_WISHES,
 ) -> None:
     """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
+    if build_job:
+        order = _order(registry, builder_image, wishes, Path(out or DIST / "kubernetes/build-job"))
+        _build_job(_target(target), model, quantize, order)
+        return
+    if stray := [flag for flag, value in {"model": model, "quantize": quantize, "registry": registry}.items() if value]:
+        raise UsageError(f"--{stray[0]} belongs to --build-job", "say --build-job, or leave it out")
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
     folder = Path(out) if out else DIST / "kubernetes" / service.name
     deployment.write(deployment.texts(service), folder)
@@ -476,8 +493,9 @@ def undeploy(_context: Context, name: str = "", context: str = "", namespace: st
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
+        "target": "of text-generation: whose images take part; those of the README's first table when left out",
+        "modes": "of text-generation: of these images, separated by commas; all when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
-        "target": "whose images take part in text-generation",
         "json": "print JSON",
     }
 )
@@ -487,18 +505,19 @@ def benchmark(
     task: str = "feature-extraction",
     model: str = "",
     rounds: int = 3,
-    only: str = "",
     target: str = "",
+    modes: str = "",
+    only: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
     from tests.benchmarks import suites
+    from tests.benchmarks.generation.benchmark import TARGET, Choice
 
+    choice = Choice(target=target or TARGET, modes=modes, only=only)
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(
-            task, config.load(), shown, DIST, rounds=rounds, model=model, only=only, target=target
-        )
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, choice=choice)
     print(_json(result) if json else table)
 
 
@@ -630,6 +649,25 @@ def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> depl
 def _say(line: str) -> None:
     """At once, also into a pipe: a rollout takes minutes."""
     print(line, flush=True)
+
+
+def _order(registry: str, image: str, wishes: deployment.Wishes, out: Path) -> "Order":
+    from images import jobs, remote
+
+    if not registry:
+        raise UsageError("no registry was named", f"add --registry; {remote.FORM}")
+    return jobs.Order(to=remote.parse(registry), image=image, wishes=wishes, out=out)
+
+
+def _build_job(target: str, model: str, mode: str, order: "Order") -> None:
+    from images import build as line
+    from images import plan, progress
+
+    settings = config.load()
+    request = line.Request(target=target, model=settings.model(model), options=plan.Options(mode=mode))
+    with progress.shown(quiet=False) as shown:
+        pushed = line.job(request, order, settings, shown)
+    print(f"{order.out}: build-job.yaml says how its pod gets context/ and bases/; it pushes {pushed}")
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

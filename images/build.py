@@ -19,6 +19,7 @@ from images import (
     context,
     devices,
     engine,
+    jobs,
     layout,
     locks,
     model,
@@ -32,7 +33,7 @@ from images import (
     wheels,
 )
 from images.config import ROOT, Config
-from images.errors import BusyError, EngineError, ModelError, disk_guard
+from images.errors import BusyError, EngineError, ModelError, UsageError, disk_guard
 from images.inside.original import ERROR
 from images.progress import Progress
 from images.record import Record
@@ -105,6 +106,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     criteria = Criteria(
         tasks=target.tasks,
         task=request.task,
+        refused=target.refused_tasks,
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
     )
@@ -130,7 +132,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
     job = prepared.job
     with disk_guard(config.cache), _alone(job.tag, config.cache):
         machine = engine.require(config)
-        device = devices.choose(machine, job.target.device)
+        device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))
         if request.builder:
@@ -160,6 +162,29 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             created=created,
         )
         return Built(record=made, file=record.write(dist, made), fresh=True, flags=_told(machine, job, device))
+
+
+def job(request: Request, order: jobs.Order, config: Config, progress: Progress) -> str:
+    """Write a build that runs in a cluster: the Job, and the folders that it gets. The name that it will push.
+
+    Raises:
+        UsageError: the folder is there, or the order is not possible.
+
+    """
+    if order.out.exists():
+        raise UsageError(f"{order.out} is there already", "name a folder to make with --out")
+    jobs.require(order)
+    prepared = prepare(request, config, progress)
+    try:
+        with disk_guard(order.out), _context(prepared, config, progress) as folder:
+            context.copy(folder, order.out / jobs.CONTEXT)
+            layouts = layout.write(prepared.bases, platform.machine(), order.out / jobs.BASES)
+            made = jobs.decide(prepared.job, layouts, order)
+            (order.out / jobs.FILE).write_text(jobs.text(made))
+    except BaseException:
+        shutil.rmtree(order.out, ignore_errors=True)
+        raise
+    return made.to
 
 
 def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None:
@@ -225,6 +250,17 @@ def _candidate(
     machine: engine.Engine, prepared: Prepared, builder: str, config: Config, progress: Progress
 ) -> Iterator[str]:
     """The finished image without a name; gone at the end, unless a named one shares its layers."""
+    with _context(prepared, config, progress) as folder, _away(builder, prepared, config) as away:
+        image = _build(machine, folder, prepared.job, away, config, progress)
+    try:
+        yield image
+    finally:
+        machine.remove(image)
+
+
+@contextmanager
+def _context(prepared: Prepared, config: Config, progress: Progress) -> Iterator[Path]:
+    """The build folder, with everything that the build reads; gone at the end."""
     job = prepared.job
     progress.step("fetching the locked wheels")
     collected = {
@@ -239,15 +275,8 @@ def _candidate(
         for name in job.target.used(job.exporter)
     }
     files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
-    with (
-        context.write(job, model=files, wheels=collected, cache=config.cache) as folder,
-        _away(builder, prepared, config) as away,
-    ):
-        image = _build(machine, folder, job, away, config, progress)
-    try:
-        yield image
-    finally:
-        machine.remove(image)
+    with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
+        yield folder
 
 
 @contextmanager

@@ -34,9 +34,9 @@ def _specified(folders: Iterable[Path]) -> bool:
     return any(plan.GPU in file.read_text(errors="replace") for file in files)
 
 
-def choose(engine: "Engine", wanted: str) -> str:
+def choose(engine: "Engine", *, gpu: bool) -> str:
     """Where a fresh image is proved: one that wants a GPU on the CPU when this machine has none; its report says so."""
-    return (CUDA if engine.gpu_flags() else CPU) if wanted == plan.GPU else ""
+    return (CUDA if engine.gpu_flags() else CPU) if gpu else ""
 
 
 def flags(engine: "Engine", image: str, *, device: str = "", weights: Path | None = None) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def flags(engine: "Engine", image: str, *, device: str = "", weights: Path | Non
 
     """
     facts = engine.image(image) if not device else None
-    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{plan.LABEL}.device") == plan.GPU)
+    wanted = device.startswith(CUDA) or bool(facts and facts.labels.get(f"{plan.LABEL}.gpu"))
     return (
         *([f"--env=MODELYARD_DEVICE={device}"] if device else []),
         *(engine.gpu_flags() if wanted else ()),

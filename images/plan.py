@@ -253,7 +253,7 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
         f"{LABEL}.model.source": plan.model.source,
         f"{LABEL}.model.revision": plan.model.revision,
         f"{LABEL}.model.digest": plan.model.digest,
-        **({f"{LABEL}.device": plan.target.device} if plan.target.device else {}),
+        **({f"{LABEL}.gpu": GPU} if plan.target.gpu else {}),
         **({f"{LABEL}.weights": WEIGHTS} if plan.mounts_model else {}),
         **{f"{LABEL}.{key}": value for key, value in figures.items()},
     }

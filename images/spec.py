@@ -101,13 +101,13 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         modes: the first that has a task is that task's default.
         places: where it belongs, the one that it is made for first.
         refused: modes that its exporters would make and that it does not take, each with the reason.
+        refused_tasks: tasks that one may look for here and that it does not have, each with the reason and the way on.
         max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
         left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
-        device: what the image wants of a machine beyond CPU and memory, as Kubernetes' device plugins call it; on a
-            machine without a GPU it is proved on the CPU.
+        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
         dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
@@ -121,13 +121,14 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
     places: Annotated[tuple[Place, ...], AT_LEAST_ONE]
     refused: dict[str, str] = {}
+    refused_tasks: dict[str, str] = {}
     max_length: int = 0
     options: dict[str, Option] = {}
     reference: str = ""
     left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
-    device: Literal["", "nvidia.com/gpu"] = ""
+    gpu: bool = False
     dtype: Literal["float32", "auto"] = "float32"
 
     @property

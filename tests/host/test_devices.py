@@ -18,7 +18,7 @@ RUNTIME, CDI = ("--gpus=all",), ("--device=nvidia.com/gpu=all",)
 def machine(*, gpus: bool = True, label: str = "nvidia.com/gpu") -> FakeEngine:
     """An engine with an image `wants:gpu`."""
     made = samples.engine()
-    made.store["wants:gpu"] = ImageFacts(id="sha256:9", size=1, layers=(), labels={"dev.modelyard.device": label})
+    made.store["wants:gpu"] = ImageFacts(id="sha256:9", size=1, layers=(), labels={"dev.modelyard.gpu": label})
     if gpus:
         made.answers["gpus"] = "one"
     return made
@@ -104,10 +104,8 @@ def test_weights_are_mounted_to_be_read(tmp_path: Path) -> None:
 # Where a fresh image is proved
 
 
-@pytest.mark.parametrize(
-    ("gpus", "wanted", "expected"), [(True, "nvidia.com/gpu", "cuda"), (False, "nvidia.com/gpu", "cpu"), (True, "", "")]
-)
+@pytest.mark.parametrize(("gpus", "gpu", "expected"), [(True, True, "cuda"), (False, True, "cpu"), (True, False, "")])
 def test_a_fresh_image_is_proved_on_the_device_that_it_wants_where_there_is_one(
-    gpus: bool, wanted: str, expected: str
+    gpus: bool, gpu: bool, expected: str
 ) -> None:
-    assert devices.choose(machine(gpus=gpus), wanted) == expected
+    assert devices.choose(machine(gpus=gpus), gpu=gpu) == expected
