@@ -493,8 +493,9 @@ def undeploy(_context: Context, name: str = "", context: str = "", namespace: st
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
+        "target": "of text-generation: whose images take part; those of the README's first table when left out",
+        "modes": "of text-generation: of these images, separated by commas; all when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
-        "target": "whose images take part in text-generation",
         "json": "print JSON",
     }
 )
@@ -504,18 +505,19 @@ def benchmark(
     task: str = "feature-extraction",
     model: str = "",
     rounds: int = 3,
-    only: str = "",
     target: str = "",
+    modes: str = "",
+    only: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
     from tests.benchmarks import suites
+    from tests.benchmarks.generation.benchmark import TARGET, Choice
 
+    choice = Choice(target=target or TARGET, modes=modes, only=only)
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(
-            task, config.load(), shown, DIST, rounds=rounds, model=model, only=only, target=target
-        )
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, choice=choice)
     print(_json(result) if json else table)
 
 

@@ -108,6 +108,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     criteria = Criteria(
         tasks=target.tasks,
         task=request.task,
+        refused=target.refused_tasks,
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
     )

@@ -1,7 +1,7 @@
 """Which of a model's files a build needs, and which it must not load: decided by names and small JSON files alone."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ class Criteria:
     Attributes:
         tasks: the target's tasks; empty for whatever a model is for.
         task: one of them; inferred from the model when empty.
+        refused: tasks that the target does not have, each with the reason.
         allow_pickle: accept pickle weights where there are no safetensors.
         trust_remote_code: accept a model that brings its own Python code.
 
@@ -49,6 +50,7 @@ class Criteria:
 
     tasks: Sequence[str] = ()
     task: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -80,7 +82,7 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
 
     """
     if CONFIG not in names and (single := gguf(names)):
-        task = architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for")
+        task = architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for", criteria.refused)
         return Selection(task, [single], names[single])
     if CONFIG not in names:
         raise ModelError(
@@ -122,8 +124,8 @@ def _modules(names: Collection[str], read: Read) -> list[Mapping[str, Any]]:
 
 def _task(config: Mapping[str, Any], has_modules: bool, criteria: Criteria) -> str:
     if criteria.task:
-        return architectures.require(criteria.task, criteria.tasks, "--task asks for")
-    return architectures.infer(config, has_modules, criteria.tasks)
+        return architectures.require(criteria.task, criteria.tasks, "--task asks for", criteria.refused)
+    return architectures.infer(config, has_modules, criteria.tasks, criteria.refused)
 
 
 def _require_preparation(paths: Iterable[str], task: str) -> None:

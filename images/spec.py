@@ -101,6 +101,7 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         modes: the first that has a task is that task's default.
         places: where it belongs, the one that it is made for first.
         refused: modes that its exporters would make and that it does not take, each with the reason.
+        refused_tasks: tasks that one may look for here and that it does not have, each with the reason and the way on.
         max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
@@ -120,6 +121,7 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
     places: Annotated[tuple[Place, ...], AT_LEAST_ONE]
     refused: dict[str, str] = {}
+    refused_tasks: dict[str, str] = {}
     max_length: int = 0
     options: dict[str, Option] = {}
     reference: str = ""

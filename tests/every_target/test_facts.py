@@ -128,6 +128,12 @@ def test_the_bits_of_a_weight_are_those_of_a_number(target: TargetSpec, mode: Mo
     assert mode.bits in {0, 4, 8, 16, 32}
 
 
+@every_target
+def test_a_refused_task_has_a_reason_and_is_no_task(target: TargetSpec) -> None:
+    assert all(reason.strip() for reason in target.refused_tasks.values())
+    assert not target.refused_tasks.keys() & set(target.tasks)
+
+
 @every_mode
 def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: Mode) -> None:
     del target

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import tokenizers
 
 from images import engine, model, spec
@@ -41,7 +42,7 @@ TOPICS = ("dogs", "rivers", "music", "bread", "trains", "clouds", "horses", "boo
 """One token each, so that the prompts are equally long: onnxruntime-genai takes no others in one batch."""
 QUESTION, SAID = "What is the opposite of hot?", "cold"
 """What weights of four bits know as well."""
-PACKAGES = {"onnxruntime": "optimum", "optimum-onnx": "optimum", "torch": "serving", "transformers": "serving"}
+PACKAGES = ("onnxruntime", "optimum-onnx", "executorch", "optimum-executorch", "torch", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,23 @@ class Entrant:
     contestant: Contestant
 
 
-def run(
-    config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", only: str = "", target: str = ""
-) -> Result:
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What takes part; where it says nothing, all that there is.
+
+    Attributes:
+        target: whose images, and what belongs to them.
+        modes: of the target's images, separated by commas.
+        only: modules of `contestants`, separated by commas.
+
+    """
+
+    target: str = TARGET
+    modes: str = ""
+    only: str = ""
+
+
+def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", choice: Choice) -> Result:
     """Make what is missing, start everything, measure. Raises an `ImageError`.
 
     Args:
@@ -79,15 +94,14 @@ def run(
         dist: where records of images are.
         rounds: how often all take their turn.
         name: the model; SmolLM2 when empty.
-        only: modules of `contestants`, separated by commas; all when empty.
-        target: whose images take part; `TARGET`'s when empty.
+        choice: what takes part.
 
     """
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
-    chosen = spec.load(target or TARGET)
-    entries, absent = _entries(only, chosen), dict[str, str]()
-    with _arena(config, progress, dist, name or MODEL, chosen) as arena, ExitStack() as stack:
+    target = chosen(choice)
+    entries, absent = _entries(choice.only, target), dict[str, str]()
+    with _arena(config, progress, dist, name or MODEL, target) as arena, ExitStack() as stack:
         entrants = list(_started(entries, arena, stack, absent))
         prompts = _prompts(arena)
         _require_sense(entrants, arena)
@@ -98,14 +112,14 @@ def run(
             machine=machine(),
             others=others,
             model=arena.model.facts.id,
-            packages=_versions(arena),
+            packages=arena.versions(PACKAGES),
             threads=THREADS,
             rounds=rounds,
+            target=target.name,
             prompt_tokens=len(prompts[0].ids),
             answer_tokens=TOKENS,
             clients=CLIENTS,
             absent=absent,
-            target=target,
             rows=_rows(entrants, measured),
         )
 
@@ -121,7 +135,20 @@ def modules() -> dict[str, ModuleType]:
         file.stem: importlib.import_module(f"tests.benchmarks.generation.contestants.{file.stem}")
         for file in folder.glob("*.py")
     }
-    return dict(sorted(found.items(), key=lambda item: item[1].PLACE))
+    return dict(sorted(found.items(), key=lambda item: (item[1].PLACE, item[0])))
+
+
+def chosen(choice: Choice) -> TargetSpec:
+    """The target, with the modes that take part. Raises `UsageError` for a mode that its decoders do not have."""
+    target = spec.load(choice.target)
+    known = [mode.name for mode in target.modes_for(TASK)]
+    names = choice.modes.split(",") if choice.modes else known
+    if unknown := sorted(set(names) - set(known)):
+        modes = ", ".join(known) or "none"
+        raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {TASK}", f"its modes are: {modes}")
+    return msgspec.structs.replace(
+        target, modes=tuple(mode for mode in target.modes if TASK not in mode.tasks or mode.name in names)
+    )
 
 
 def prompts_of(
@@ -162,12 +189,12 @@ def sample(answers: Sequence[Answer], wall: float, used: float) -> Sample:
 
 def _entries(only: str, target: TargetSpec) -> list[Entry]:
     known = modules()
-    chosen = only.split(",") if only else list(known)
-    if unknown := sorted(set(chosen) - set(known)):
+    names = only.split(",") if only else list(known)
+    if unknown := sorted(set(names) - set(known)):
         raise UsageError(f"there is no contestant {unknown[0]!r}", f"the contestants are: {', '.join(known)}")
-    if TASK not in target.tasks:
-        raise UsageError(f"{target.name} has no {TASK}", "leave out --target, or name one that has it")
-    return [entry for name in known if name in chosen for entry in known[name].entries(target)]
+    if entries := [entry for name in known if name in names for entry in known[name].entries(target)]:
+        return entries
+    raise UsageError(f"none of {only} has to do with {target.name}", f"the contestants are: {', '.join(known)}")
 
 
 @contextmanager
@@ -247,11 +274,6 @@ def _used_by_others(entrants: Sequence[Entrant]) -> float:
     """CPU seconds of everything but this process and the contestants."""
     ours = time.process_time() + sum(processes.cpu_seconds(entrant.contestant.pid) for entrant in entrants)
     return busy_seconds(Path("/proc/stat").read_text()) - ours
-
-
-def _versions(arena: Arena) -> dict[str, str]:
-    pythons = {"optimum": arena.python("optimum", "optimum"), "serving": arena.python("serving", "genai")}
-    return arena.versions({package: pythons[name] for package, name in PACKAGES.items()})
 
 
 def _rows(entrants: Sequence[Entrant], measured: Sequence[Sequence[Sequence[Sample]]]) -> list[Row]:
