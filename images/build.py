@@ -44,6 +44,8 @@ STEP = re.compile(
     r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<podman>.+)"
 )
 """The line that starts a step: BuildKit's plain progress, or podman's."""
+THIS_ENGINE = "docker"
+"""The buildx driver that builds in the engine itself, where the bases are."""
 MARKER = re.compile(rf"{ERROR} (\{{.*\}})")
 
 
@@ -135,11 +137,10 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
         device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))
-        if request.builder:
-            machine.require_builder(request.builder)
+        driver = machine.driver(request.builder) if request.builder else ""
         for each in prepared.bases:
             machine.load_base(each.tar, each.reference)
-        with _candidate(machine, prepared, request.builder, config, progress) as image:
+        with _candidate(machine, prepared, (request.builder, driver), config, progress) as image:
             progress.step("measuring the image")
             unpacked = wheels.unpacked(job.target.lock("run"), config.cache)
             sizes = record.measure(machine, image, job.target, unpacked)
@@ -247,7 +248,7 @@ def _alone(tag: str, cache: Path) -> Iterator[None]:
 
 @contextmanager
 def _candidate(
-    machine: engine.Engine, prepared: Prepared, builder: str, config: Config, progress: Progress
+    machine: engine.Engine, prepared: Prepared, builder: tuple[str, str], config: Config, progress: Progress
 ) -> Iterator[str]:
     """The finished image without a name; gone at the end, unless a named one shares its layers."""
     with _context(prepared, config, progress) as folder, _away(builder, prepared, config) as away:
@@ -280,16 +281,17 @@ def _context(prepared: Prepared, config: Config, progress: Progress) -> Iterator
 
 
 @contextmanager
-def _away(builder: str, prepared: Prepared, config: Config) -> Iterator[engine.Away | None]:
-    """Who builds elsewhere, with the bases that only this machine has."""
-    if not builder:
-        yield None
+def _away(builder: tuple[str, str], prepared: Prepared, config: Config) -> Iterator[engine.Away | None]:
+    """Who builds elsewhere, by name and driver, with the bases that only this machine has."""
+    name, driver = builder
+    if driver in {"", THIS_ENGINE}:
+        yield engine.Away(builder=name, contexts={}) if name else None
         return
     with tempfile.TemporaryDirectory(dir=config.cache, prefix="bases-") as folder:
         made = layout.write(prepared.bases, platform.machine(), Path(folder))
         # By tag: some versions of buildx do not take a layout's digest.
         contexts = {each.reference: f"oci-layout://{each.folder}:{layout.TAG}" for each in made}
-        yield engine.Away(builder=builder, contexts=contexts)
+        yield engine.Away(builder=name, contexts=contexts)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ DEAD = re.compile(
     r"server did not provide an image ID",  # what docker 20 says when the stream of a build just ends
     re.IGNORECASE,
 )
+UNCONNECTED = " > [internal] waiting for connection"
+"""What buildx says at the end of a build when no builder took it."""
 STEP_ENDED = re.compile(r"exit (code|status):? \d")
 """What engines say of a step that failed by itself, whatever its own output speaks of."""
 FULL = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
@@ -169,20 +171,24 @@ class Engine:
         finally:
             iidfile.unlink(missing_ok=True)
 
-    def require_builder(self, name: str) -> None:
-        """Raise `UsageError` when there is no buildx builder of that name."""
+    def driver(self, builder: str) -> str:
+        """What drives a buildx builder: `docker-container`, `kubernetes`, `remote`, or `docker` for this very engine.
+
+        Raises `UsageError` when there is no builder of that name.
+        """
         if Path(self.program).name != "docker" or self._call("buildx", "version").returncode:
             raise UsageError(
-                f"--builder {name} needs docker with its buildx plugin, which {self} has not",
+                f"--builder {builder} needs docker with its buildx plugin, which {self} has not",
                 "https://github.com/docker/buildx#installing",
             )
-        if self._call("buildx", "inspect", name, timeout=PATIENCE).returncode:
-            listed = self._call("buildx", "ls").stdout.splitlines()[1:]
-            known = [line.split()[0].rstrip("*") for line in listed if line and not line.startswith((" ", "\\"))]
-            raise UsageError(
-                f"there is no builder {name!r}",
-                f"make it by docker buildx create, or name one of: {', '.join(known)}",
-            )
+        done = self._call("buildx", "inspect", builder, timeout=PATIENCE)
+        if match := re.search(r"^Driver:\s+(\S+)", done.stdout, re.MULTILINE) if not done.returncode else None:
+            return match[1]
+        listed = self._call("buildx", "ls").stdout.splitlines()[1:]
+        known = [line.split()[0].rstrip("*") for line in listed if line and not line.startswith((" ", "\\"))]
+        raise UsageError(
+            f"there is no builder {builder!r}", f"make it by docker buildx create, or name one of: {', '.join(known)}"
+        )
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image a name; the name moves if another image had it."""
@@ -408,7 +414,7 @@ def failure(what: str, output: str, away: Away | None = None) -> EngineError | D
             "the disk is full: the container engine could not write",
             "free space, or run `invoke clean` to remove what earlier builds cached",
         )
-    if DEAD.search(output) and not STEP_ENDED.search(output):
+    if (DEAD.search(output) or (away and UNCONNECTED in output)) and not STEP_ENDED.search(output):
         if away:
             said = mask("\n".join(output.strip().splitlines()[-3:]))
             return EngineError(

@@ -1,4 +1,4 @@
-"""A real registry and the real cosign, out of Debian packages that are unpacked and not installed."""
+"""A real registry, the real cosign and the real buildx, out of Debian packages that are unpacked and not installed."""
 
 import base64
 import datetime as dt
@@ -27,7 +27,9 @@ from images.registry import DOCKER_IMAGE
 from tests.containers.yard import until
 
 SUITE = "trixie"
-PACKAGES = ("cosign", "docker-registry")
+PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
+PACKAGES = {"cosign": "usr/bin/cosign", "docker-registry": "usr/bin/docker-registry", "docker-buildx": PLUGIN}
+"""What is brought, and the program in it."""
 USER, PASSWORD = "tester", "open sesame"
 HTPASSWD = "tester:$2b$05$mZHFzDsTDLloitisS7TeSu9Juw/5qmRkVeFr1Gud2jMr990fGJuO.\n"
 UPLOAD = re.compile(r'"(PATCH|PUT) /v2/\S+/blobs/uploads/')
@@ -38,7 +40,7 @@ def tools(cache: Path) -> Path:
     home = cache / "tools" / SUITE
     home.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(home / ".lock"):
-        if not all((home / "usr/bin" / name).exists() for name in PACKAGES):
+        if not all((home / program).exists() for program in PACKAGES.values()):
             _unpack(home)
     return home / "usr/bin"
 

@@ -325,31 +325,35 @@ def test_a_failed_build_shows_its_end(script: Script, tmp_path: Path) -> None:
         build(script("bin", "echo the reason >&2; exit 1"), tmp_path / "context", [])
 
 
-BUILDX = 'case "$*" in "buildx inspect farm"|"buildx version") ;; "buildx ls") {listed} ;; *) exit 1 ;; esac'
+BUILDX = (
+    'case "$*" in "buildx inspect farm") echo "Driver:   remote" ;; "buildx version") ;; '
+    '"buildx ls") {listed} ;; *) exit 1 ;; esac'
+)
 LISTED = r'printf "NAME/NODE DRIVER\\ndefault* docker\\n \\\\_ default x\\nfarm kubernetes\\n"'
 
 
 @pytest.mark.starts_programs
-def test_a_builder_that_is_there_is_taken(script: Script) -> None:
-    machine(script("bin", BUILDX.format(listed="true"))).require_builder("farm")
+def test_a_builder_that_is_there_says_what_drives_it(script: Script) -> None:
+    assert machine(script("bin", BUILDX.format(listed="true"))).driver("farm") == "remote"
 
 
 @pytest.mark.starts_programs
 def test_a_builder_that_is_not_there_is_told_with_those_that_are(script: Script) -> None:
     with pytest.raises(UsageError, match=r"there is no builder 'nobody'\n  -> .*: default, farm$"):
-        machine(script("bin", BUILDX.format(listed=LISTED))).require_builder("nobody")
+        machine(script("bin", BUILDX.format(listed=LISTED))).driver("nobody")
 
 
 @pytest.mark.starts_programs
 def test_without_buildx_there_are_no_builders(script: Script) -> None:
     with pytest.raises(UsageError, match="--builder farm needs docker with its buildx plugin"):
-        machine(script("bin", "exit 1")).require_builder("farm")
+        machine(script("bin", "exit 1")).driver("farm")
 
 
 @pytest.mark.starts_programs
-def test_a_builder_that_stops_is_named(script: Script, tmp_path: Path) -> None:
-    folder, away = script("bin", "echo error reading from server: EOF; exit 1"), Away(builder="farm", contexts={})
-    with pytest.raises(EngineError, match="the builder farm does not answer, or stopped:\nerror reading from server"):
+@pytest.mark.parametrize("said", ["error reading from server: EOF", " > [internal] waiting for connection:"])
+def test_a_builder_that_stops_is_named(said: str, script: Script, tmp_path: Path) -> None:
+    folder, away = script("bin", f"echo '{said}'; exit 1"), Away(builder="farm", contexts={})
+    with pytest.raises(EngineError, match="the builder farm does not answer, or stopped:\n"):
         machine(folder).build(tmp_path, args={}, labels={}, log=io.StringIO(), line=lambda _: None, away=away)
 
 
