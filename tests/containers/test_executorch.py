@@ -35,8 +35,8 @@ def minilm(yard: Yard) -> Built:
 
 @pytest.fixture(scope="module")
 def seeing(yard: Yard) -> Built:
-    """The tiny vision transformer, quantised."""
-    return yard.image("et-vit", _vit(yard), target=TARGET, mode="8da8w")
+    """The tiny vision transformer, exact."""
+    return yard.image("et-vit", _vit(yard), target=TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_the_quantised_encoder_is_within_its_bounds_and_small(yard: Yard, minilm
 
 def test_pictures_get_the_originals_labels(seeing: Built) -> None:
     manifest, verdict = seeing.record.info.manifest, seeing.record.verdict
-    assert (manifest.task, manifest.mode, verdict.passed) == ("image-classification", "8da8w", True)
+    assert (manifest.task, manifest.mode, verdict.passed) == ("image-classification", "none", True)
     assert len(verdict.figures) == len(verdict.http_figures) == 8
     assert all(entry.agreement == 1 and entry.pixels is not None for entry in verdict.figures)
 
@@ -113,9 +113,8 @@ def test_a_picture_is_labelled_over_http(yard: Yard, seeing: Built) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["none", "float16"])
-def test_a_network_for_pictures_is_within_the_bounds_of_each_mode(mode: str, yard: Yard) -> None:
-    assert yard.image(f"et-vit-{mode}", _vit(yard), target=TARGET, mode=mode).record.verdict.passed
+def test_a_network_for_pictures_is_within_its_bounds_in_float16(yard: Yard) -> None:
+    assert yard.image("et-vit-float16", _vit(yard), target=TARGET, mode="float16").record.verdict.passed
 
 
 def _vit(yard: Yard) -> str:
