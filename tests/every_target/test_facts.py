@@ -1,8 +1,11 @@
 """What target.toml says, held against the rest of the project."""
 
+import re
+
 import pytest
 
 from images import locks, platforms, spec
+from images.config import ROOT
 from images.inside import tasks
 from images.inside.contract import Bounds
 from images.spec import Mode, TargetSpec
@@ -133,6 +136,14 @@ def test_what_is_trimmed_belongs_to_a_package_of_the_lock(target: TargetSpec) ->
     folders = {glob.partition("/")[0].split(".")[0] for glob in target.runtime.trim}
     owners = {PACKAGES.get(folder, folder) for folder in folders}
     assert not [owner for owner in owners if not any(name.startswith(owner) for name in locked)]
+
+
+@every_target
+def test_no_part_of_numpy_is_trimmed_that_the_server_uses(target: TargetSpec) -> None:
+    trimmed = {glob.removeprefix("numpy/") for glob in target.runtime.trim if glob.startswith("numpy/")}
+    own = [target.folder / f"{module}.py" for module in target.runtime.modules]
+    used = [re.findall(r"\bnp\.(\w+)", file.read_text()) for file in [*(ROOT / "images/inside").rglob("*.py"), *own]]
+    assert not trimmed.intersection(*[set().union(*used)])
 
 
 @every_target

@@ -84,7 +84,7 @@ def test_what_belongs_to_a_text_is_one_row_a_text() -> None:
 
 
 def decoder(counter: Counter) -> generate.Decoder:
-    return generate.Decoder(counter, 8, {"threads": "1"})  # type: ignore[arg-type]
+    return generate.Decoder(counter, 8, 2, {"threads": "1"})  # type: ignore[arg-type]
 
 
 def test_tokens_are_fed_behind_those_before_them() -> None:
@@ -105,8 +105,7 @@ def test_a_released_sequence_is_written_over() -> None:
     assert ours.prefill(0, [5]).tolist() == [5, 0]
 
 
-def test_a_long_prompt_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "LONGEST", 2)
+def test_a_long_prompt_is_read_in_parts() -> None:
     counter = Counter()
     assert decoder(counter).prefill(0, [1, 2, 3]).tolist() == [3, 2]
     assert counter.ran == [([1, 2], [0, 1]), ([3], [2])]

@@ -5,6 +5,7 @@ tokens that matter. A token costs 5 us at a vocabulary of 49152 when it is greed
 """
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ FEW = 1024
 """How many of the most likely tokens top-p looks at first; they nearly always have enough of the probability."""
 BLOCK = 256
 """Weights are summed in blocks first: a running sum over a whole vocabulary would take most of the time."""
-SEEDS = 1 << 64
 LOWEST = -9999.0
 """A log probability of minus infinity, as JSON can carry it (and as OpenAI writes it)."""
 NO_NUMBERS = "the model's outputs are not numbers"
@@ -230,5 +230,6 @@ def _finite(logprob: float) -> float:
 
 
 def _chance(sampling: Sampling) -> Callable[[], float]:
-    start = None if sampling.seed is None else [sampling.seed % SEEDS, sampling.choice]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(start))).random
+    """Numbers from 0 to 1, the same for the same seed and choice. Python's own: images leave numpy's out."""
+    start = None if sampling.seed is None else f"{sampling.seed} {sampling.choice}"
+    return random.Random(start).random  # noqa: S311 - it draws words, no secrets

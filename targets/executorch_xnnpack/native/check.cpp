@@ -1,4 +1,4 @@
-// The two operators against plain loops in double precision, called as the runtime calls them. Run where they are
+// The operators against plain loops in double precision, called as the runtime calls them. Run where they are
 // compiled: a difference, or wrong arguments that pass, end the build.
 
 #include <cmath>
@@ -132,6 +132,24 @@ void check_cache() {
   require(update(7) != Error::Ok && update(-1) != Error::Ok, "update_cache writes beside its cache");
 }
 
+void check_cache_that_goes_round() {
+  Array value({1, 2, 3, 4}), cache({1, 8, 3, 4}), unused({1});
+  value.fill(6);
+  const auto update = [&](int64_t first, int64_t second) {
+    std::vector<int64_t> places = {first, second};
+    const TensorPtr indices = from_blob(places.data(), {1, 2}, executorch::aten::ScalarType::Long);
+    return call(
+        "llama::update_cache_with_indices.out",
+        {value.tensor(), cache.tensor(), int64_t{0}, indices, unused.tensor()});
+  };
+  require(update(7, 0) == Error::Ok, "update_cache_with_indices fails");
+  for (size_t i = 0; i < 12; ++i) {
+    require(cache.data[7 * 12 + i] == value.data[i], "update_cache_with_indices is wrong before it goes round");
+    require(cache.data[i] == value.data[12 + i], "update_cache_with_indices is wrong after it went round");
+  }
+  require(update(8, 0) != Error::Ok && update(0, -1) != Error::Ok, "update_cache_with_indices writes beside its cache");
+}
+
 } // namespace
 
 int main() {
@@ -142,4 +160,5 @@ int main() {
   check_attention(128, 200, 8, 4, 32, 64, true, false); // in several threads
   check_attention_refuses();
   check_cache();
+  check_cache_that_goes_round();
 }

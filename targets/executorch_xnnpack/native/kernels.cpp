@@ -1,4 +1,4 @@
-// The two operators of decoders with a key-value cache, in float32: ExecuTorch's own are linked to torch.
+// The operators of decoders with a key-value cache, in float32: ExecuTorch's own are linked to torch.
 //
 // Tensors are [1, tokens, heads, size]. Keys and values may have fewer heads than queries, each shared by as many
 // neighbours.
@@ -154,6 +154,30 @@ Tensor& update_cache_out(
   return out;
 }
 
+// Each token has a place of its own: the cache of a layer that sees the latest tokens only goes round.
+Tensor& update_cache_with_indices_out(
+    KernelRuntimeContext& context, const Tensor& value, const Tensor& cache, int64_t start, const Tensor& indices,
+    Tensor& out) {
+  (void)start;
+  ET_KERNEL_CHECK_MSG(
+      context,
+      is_plain(value) && is_plain(cache) && value.scalar_type() == cache.scalar_type() &&
+          value.size(2) == cache.size(2) && value.size(3) == cache.size(3) && indices.dim() == 2 &&
+          indices.size(0) == 1 && indices.size(1) == value.size(1) && indices.scalar_type() == ScalarType::Long,
+      InvalidArgument, out, "update_cache_with_indices takes values of its cache's heads, size and type, and as many places");
+  const size_t row = cache.size(2) * cache.size(3) * cache.element_size();
+  for (int64_t token = 0; token < value.size(1); ++token) {
+    const int64_t place = indices.const_data_ptr<int64_t>()[token];
+    ET_KERNEL_CHECK_MSG(
+        context, place >= 0 && place < cache.size(1), InvalidArgument, out,
+        "update_cache_with_indices: there is no place %d in %d", static_cast<int>(place), static_cast<int>(cache.size(1)));
+    std::memcpy(
+        static_cast<char*>(cache.mutable_data_ptr()) + place * row,
+        static_cast<const char*>(value.const_data_ptr()) + token * row, row);
+  }
+  return out;
+}
+
 Tensor& custom_sdpa_out(
     KernelRuntimeContext& context,
     const Tensor& query,
@@ -221,4 +245,5 @@ Tensor& custom_sdpa_out(
 } // namespace
 
 EXECUTORCH_LIBRARY(llama, "update_cache.out", update_cache_out);
+EXECUTORCH_LIBRARY(llama, "update_cache_with_indices.out", update_cache_with_indices_out);
 EXECUTORCH_LIBRARY(llama, "custom_sdpa.out", custom_sdpa_out);
