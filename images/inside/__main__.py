@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,9 +46,10 @@ def parser() -> argparse.ArgumentParser:
     smoke.add_argument(
         "--device", default="", help="such as cpu, where the image is made for another (MODELYARD_DEVICE)"
     )
-    smoke.add_argument(
-        "--url", default="", help="ask this server of the same image over HTTP, in place of one of its own"
+    asked = (
+        "ask this server of the same image, http://HOST[:PORT], in place of one of its own; MODELYARD_API_KEY opens it"
     )
+    smoke.add_argument("--url", type=_url, help=asked)
     smoke.set_defaults(command=_smoke)
     bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
     bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
@@ -63,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
     health = commands.add_parser("health", help="ask the running server whether it is ready: exit 0 or 1")
     health.set_defaults(command=_health)
     return root
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"http://[^/\s?#@]+/?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not http://HOST[:PORT]")
+    return text
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -84,9 +92,14 @@ def _serve(options: argparse.Namespace) -> int:
 def _smoke(options: argparse.Namespace) -> int:
     import msgspec
 
-    from images.inside import report, smoke
+    from images.inside import report, settings, smoke
 
-    result = smoke.run(options.artifact, options.device or os.environ.get("MODELYARD_DEVICE", ""), options.url)
+    try:
+        chosen = settings.from_environment(os.environ)
+    except settings.SettingsError as error:
+        print(f"modelyard: {error}", file=sys.stderr)
+        return USAGE
+    result = smoke.run(options.artifact, options.device or chosen.device, options.url or "")
     print(msgspec.json.encode(result).decode() if options.json else report.table(result))
     return result.exit
 

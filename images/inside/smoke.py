@@ -43,6 +43,8 @@ from images.inside.settings import Settings, from_environment
 MIB = 2**20
 REPEATS = 40
 """Requests behind a latency figure: few enough for a smoke test, enough for a 95th percentile."""
+PATIENCE = 60.0
+"""Seconds in which a server that was there before the test says that it is ready."""
 ANSWERS, ANSWER = 10, 16
 """Answers behind the latency of a model that generates, and the tokens of each."""
 SETTINGS = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
@@ -221,7 +223,10 @@ class _Smoke:
         return None, f"p50 {latency.http_p50_ms:.1f} ms, p95 {latency.http_p95_ms:.1f} ms for the first input"
 
     def _served(self, model: Model) -> AbstractContextManager[str]:
-        return nullcontext(self.url) if self.url else server.running(model.manifest, SETTINGS, lambda: model)
+        if not self.url:
+            return server.running(model.manifest, SETTINGS, lambda: model)
+        await_ready(self.url)
+        return nullcontext(self.url.rstrip("/"))
 
     def _held(self, measured: Sequence[Figures], manifest: Manifest) -> None:
         misses = compare.misses(measured, manifest.bounds)
@@ -249,6 +254,27 @@ class _Smoke:
 
 
 _UNKNOWN = {"target": "", "task": "", "mode": "", "bounds": Bounds()}
+
+
+def await_ready(url: str, seconds: float = PATIENCE) -> None:
+    """Wait until a server says that it is ready: a Service sends requests on a little later than its pods are.
+
+    Raises `OutputsDifferError` when it does not in this time: nothing came that could be compared.
+    """
+    until = time.monotonic() + seconds
+    while said := _unready(url):
+        if time.monotonic() > until:
+            raise OutputsDifferError(f"{url} is not ready after {seconds:.0f} s: {said}")
+        time.sleep(0.5)
+
+
+def _unready(url: str) -> str:
+    """Why a server is not ready; empty when it is."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=5):  # noqa: S310 - the caller names it
+            return ""
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
 
 
 def measure_latency(model: Loaded, payload: Mapping[str, Any], url: str) -> Latency:
@@ -313,5 +339,5 @@ def _post(url: str, body: Mapping[str, Any]) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
             return json.load(response)
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what it says is no JSON
         raise OutputsDifferError(f"the served API failed: POST {url}: {error}") from error

@@ -1,6 +1,7 @@
 """The proof by a small real generator: sound, and with each of the faults that it is there to find."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from images.inside import compare, gate, smoke
+from images.inside import compare, gate, server, smoke
 from images.inside.compare import Figures, Reference
 from images.inside.contract import Bounds, Case, FloatArray, GenerationFacts, InputError, OutputsDifferError
 from images.inside.generation import fidelity, inputs, proof
@@ -147,7 +148,9 @@ def test_an_end_that_is_not_known_is_found(reference: Reference) -> None:
 
 
 def test_a_served_generator_answers_as_in_process(reference: Reference) -> None:
-    latency, said = smoke.check_answers(model(), reference)
+    tested, served = model(), model()
+    with server.running(served.manifest, smoke.SETTINGS, lambda: served) as url:
+        latency, said = smoke.check_answers(tested, reference, nullcontext(url))
     assert said.startswith("8 answers are those in process; first token p50 ")
     assert 0 < latency.first_p50_ms <= latency.first_p95_ms
     assert 0 < latency.next_p50_ms <= latency.next_p95_ms

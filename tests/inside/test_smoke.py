@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from images.inside import compare, smoke, threads
+from images.inside import compare, server, smoke, threads
 from images.inside.contract import (
     ArtifactError,
     Bounds,
@@ -21,7 +21,7 @@ from images.inside.contract import (
 from images.inside.loaded import Loaded
 from images.inside.report import Report
 from images.inside.settings import Settings
-from tests.inside import artifacts
+from tests.inside import artifacts, serving
 from tests.inside.serving import TableRunner
 
 Break = Callable[[Path], None]
@@ -303,6 +303,46 @@ def test_vectors_of_tokens_are_held_to_the_reference_over_http_too(
     report = smoke.run(artifact)
     assert report.exit == Exit.PASS
     assert all(figures.max_abs_diff is not None for figures in report.http_figures)
+
+
+# Against a service that runs already
+
+KEY = "open sesame"
+
+
+@pytest.fixture
+def service(artifact: Path) -> Iterator[str]:
+    """The artifact served to those who have the key."""
+    manifest = read_manifest(artifact)
+    chosen = Settings(threads=1, log_level="error", api_key=KEY)
+    with server.running(manifest, chosen, lambda: smoke.checked(artifact, manifest, chosen)) as url:
+        yield url
+
+
+def test_a_service_that_answers_as_proved_passes(artifact: Path, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELYARD_API_KEY", KEY)
+    report = smoke.run(artifact, url=service)
+    assert (report.exit, len(report.http_figures)) == (Exit.PASS, len(artifacts.PAYLOADS))
+    assert report.latency
+
+
+def test_a_service_that_wants_another_key_is_a_failure(artifact: Path, service: str) -> None:
+    report = smoke.run(artifact, url=service)
+    assert (failed(report), report.exit) == ("http", Exit.DIFFERS)
+    assert "401" in report.checks[-1].detail
+
+
+def test_a_service_that_answers_otherwise_than_the_image_is_found(artifact: Path) -> None:
+    manifest, other = read_manifest(artifact), serving.loaded(serving.manifest(), artifacts.Shifted(0.5))
+    with server.running(manifest, smoke.SETTINGS, lambda: other) as url:
+        report = smoke.run(artifact, url=url)
+    assert (failed(report), report.exit) == ("http", Exit.DIFFERS)
+    assert {miss.partition(":")[0] for miss in report.misses} == {f"input {name!r}" for name in artifacts.PAYLOADS}
+
+
+def test_a_service_that_is_not_there_is_waited_for_and_then_a_failure() -> None:
+    with pytest.raises(OutputsDifferError, match=r"^http://127\.0\.0\.1:9 is not ready after 0 s: .*refused"):
+        smoke.await_ready("http://127.0.0.1:9", seconds=0)
 
 
 # Before the server says ready

@@ -1,0 +1,28 @@
+"""The image's command line: what it takes, and the exit code of what it does not."""
+
+import pytest
+
+from images.inside.__main__ import USAGE, main, parser
+
+
+@pytest.mark.parametrize("url", ["http://minilm", "http://minilm.team:80/", "http://127.0.0.1:8080"])
+def test_a_service_is_named_by_host_and_port(url: str) -> None:
+    assert parser().parse_args(["smoke-test", f"--url={url}"]).url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["minilm", "ftp://minilm", "https://minilm", "http://", "http://minilm/v1", "http://a@b"]
+)
+def test_what_names_no_service_is_a_usage_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["smoke-test", f"--url={url}"])
+    assert ended.value.code == USAGE
+    assert f"{url!r} is not http://HOST[:PORT]" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_none_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELYARD_THREADS", "many")
+    assert main(["smoke-test"]) == USAGE
+    assert "MODELYARD_THREADS" in capsys.readouterr().err
