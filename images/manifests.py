@@ -35,6 +35,12 @@ FILES = (
     "poddisruptionbudget",
     "networkpolicy",
 )
+OPTIONAL = {
+    "autoscaler": "horizontalpodautoscaler",
+    "disruption-budget": "poddisruptionbudget",
+    "network-policy": "networkpolicy",
+}
+"""Files that `--without` leaves out, by its word for them."""
 KSERVE_FILES = ("serviceaccount", "configmap", "inferenceservice")
 """KServe makes the Deployment, its Service and its autoscaler itself."""
 SMOKE = "smoke-test"
@@ -54,6 +60,7 @@ class Wishes:
     api_key_secret: str = ""
     weights: str = ""
     allow_namespaces: str = ""
+    without: str = ""
 
 
 HELP = {
@@ -66,6 +73,7 @@ HELP = {
     "api-key-secret": "name of a Secret whose `api-key` clients must send",
     "weights": "name of a PersistentVolumeClaim with the model's files, for an image that does not carry them",
     "allow-namespaces": "namespaces beside its own that may send requests, separated by commas",
+    "without": "what is left out, for a cluster that lacks it: autoscaler, disruption-budget, network-policy",
 }
 
 
@@ -78,6 +86,7 @@ class Service:
         version: of the model, as a label's value.
         memory_request: in Kubernetes' notation.
         devices: extended resources by name, such as `nvidia.com/gpu`, and how many of each.
+        without: what is left out, in the words of `OPTIONAL`; with no autoscaler the Deployment says how many pods.
         weights_path: where the image looks for weights that it does not carry.
         grace_seconds: for requests under way after SIGTERM.
         pause_seconds: before SIGTERM, while requests still come.
@@ -105,6 +114,7 @@ class Service:
     weights: str = ""
     weights_path: str = ""
     allowed_namespaces: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     grace_seconds: int = 25
     pause_seconds: int = PAUSE_SECONDS
     start_seconds: int = 600
@@ -156,14 +166,16 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         api_key_secret=wishes.api_key_secret,
         weights=wishes.weights,
         weights_path=told.get("weights", ""),
-        allowed_namespaces=tuple(filter(None, wishes.allow_namespaces.split(","))),
+        allowed_namespaces=_words(wishes.allow_namespaces),
+        without=_words(wishes.without),
     )
 
 
 def render(service: Service) -> dict[str, str]:
     """The manifests by file name: the kustomization, what it lists, and the smoke test's Job beside it."""
     environment = _environment()
-    listed = KSERVE_FILES if service.kserve else FILES
+    left_out = {OPTIONAL[word] for word in service.without}
+    listed = [name for name in (KSERVE_FILES if service.kserve else FILES) if name not in left_out]
     return {
         f"{name}.yaml": environment.get_template(f"{name}.yaml.j2")
         .render(service=service, files=[f"{each}.yaml" for each in listed])
@@ -239,6 +251,15 @@ def _require_wishes(wishes: Wishes) -> None:
             f"--replicas {wishes.replicas} and --max-replicas {wishes.max_replicas} leave no number of pods",
             "at least 1, and no more than --max-replicas",
         )
+    if unknown := set(_words(wishes.without)) - OPTIONAL.keys():
+        raise UsageError(
+            f"--without {', '.join(sorted(unknown))}: no such part", f"the parts are {', '.join(OPTIONAL)}"
+        )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """What commas separate."""
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 
 def _mebibytes(count: float) -> str:
