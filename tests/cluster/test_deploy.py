@@ -1,0 +1,129 @@
+"""A pushed image in a real cluster: deployed, proved, killed, taken back, removed; commands as a user types them.
+
+`invoke test --cluster CONTEXT` runs these, in the order in which they are written.
+"""
+
+import subprocess
+
+import pytest
+
+from images.build import Built
+from images.errors import ClusterError, GateError, UsageError
+from tests.cluster.conftest import Decoy
+from tests.cluster.site import NAME, Site
+from tests.containers import faults
+from tests.containers.yard import until
+
+
+@pytest.fixture(scope="session")
+def damaged(site: Site, minilm: Built) -> str:
+    """MiniLM with a byte that flipped, in the registry under its own digest: its server ends with exit code 3."""
+    return site.spoiled(minilm.record.reference, "damaged", faults.flip_a_byte)
+
+
+@pytest.fixture(scope="session")
+def different(site: Site, minilm: Built) -> str:
+    """MiniLM that answers otherwise, and whose server was told to put up with that: only the smoke test can tell."""
+    accepted = "ENV MODELYARD_ACCEPT_DIFFERENCES=1"
+    return site.spoiled(minilm.record.reference, "different", faults.keep_case, accepted)
+
+
+# What fails before anything serves
+
+
+def test_a_dry_run_changes_nothing(site: Site, good: str) -> None:
+    done = site.deploy(good, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert f"deployment.apps/{NAME} serverside-applied (server dry run)" in done.stdout
+    assert site.objects() == set()
+
+
+def test_an_image_that_the_registry_does_not_have_is_a_usage_error(site: Site, good: str) -> None:
+    done = site.deploy(f"{good[:-64]}{'0' * 64}")
+    assert done.returncode == UsageError.exit_code, done.stderr
+    assert site.objects() == set()
+
+
+def test_a_first_deployment_that_fails_leaves_nothing(site: Site, damaged: str) -> None:
+    done = site.deploy(damaged, name="first")
+    assert done.returncode == ClusterError.exit_code, done.stderr
+    assert "ended with exit code 3 (artifact damaged)" in done.stderr
+    assert until(lambda: site.objects() == set())
+
+
+# What serves
+
+
+def test_the_rollout_ends_with_every_pod_on_the_digest(
+    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
+) -> None:
+    assert f"{NAME} serves at http://{NAME}.{site.namespace}" in deployed.stdout
+    assert until(lambda: list(site.pods().values()) == [good, good])
+
+
+def test_the_smoke_test_asked_the_service(deployed: "subprocess.CompletedProcess[str]") -> None:
+    lines = [line.split() for line in deployed.stdout.splitlines()]
+    assert [line for line in lines if line[:2] == ["http", "ok"]], deployed.stdout
+
+
+def test_a_pod_is_killed_and_no_request_fails(
+    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
+) -> None:
+    del deployed
+    assert until(lambda: len(site.pods()) == 2)
+    with site.load(good) as clients:
+        for killed in site.pods():
+            site.kubectl("delete", "pod", killed)
+            assert until(lambda: len(site.pods()) == 2, 120)
+        assert clients.goes_on()
+        assert clients.told()["failed"] == []
+
+
+def test_an_image_whose_pods_do_not_start_is_taken_back_and_no_request_fails(
+    site: Site, good: str, damaged: str, deployed: "subprocess.CompletedProcess[str]"
+) -> None:
+    del deployed
+    before = site.pods()
+    with site.load(good) as clients:
+        done = site.deploy(damaged)
+        assert clients.goes_on()
+        assert clients.told()["failed"] == []
+    assert done.returncode == ClusterError.exit_code, done.stdout
+    assert "ended with exit code 3 (artifact damaged)" in done.stderr
+    assert site.pods() == before
+
+
+def test_an_image_that_answers_otherwise_is_taken_back_and_no_request_fails(
+    site: Site, good: str, different: str, deployed: "subprocess.CompletedProcess[str]"
+) -> None:
+    del deployed
+    with site.load(good) as clients:
+        done = site.deploy(different)
+        assert clients.goes_on()
+        assert clients.told()["failed"] == []
+    assert done.returncode == GateError.exit_code, done.stdout
+    assert "does not reproduce the original model" in done.stderr
+    assert until(lambda: list(site.pods().values()) == [good, good])
+
+
+def test_after_that_the_next_image_is_deployed_as_ever(
+    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
+) -> None:
+    del deployed
+    done = site.deploy(good, "--cpu", "250m")
+    assert done.returncode == 0, done.stderr
+
+
+# What is left
+
+
+def test_undeploy_leaves_nothing(site: Site, deployed: "subprocess.CompletedProcess[str]") -> None:
+    del deployed
+    done = site.undeploy()
+    assert done.returncode == 0, done.stderr
+    assert until(lambda: site.objects() == set(), 90)
+
+
+def test_the_current_context_was_never_asked(site: Site, decoy: Decoy) -> None:
+    assert site.kubectl("config", "current-context") == "decoy\n"
+    assert decoy.visits == 0
