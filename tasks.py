@@ -369,7 +369,7 @@ def manifests(
     """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
     folder = Path(out) if out else DIST / "kubernetes" / service.name
-    deployment.write(deployment.render(service), folder)
+    deployment.write(deployment.texts(service), folder)
     print(f"{folder}: kubectl apply --server-side -k {folder}")
 
 
@@ -391,14 +391,13 @@ def deploy(
     image: str = "",
     target: str = "",
     context: str = "",
-    namespace: str = "default",
+    namespace: str = "",
     dry_run: bool = False,
     plain_http: bool = False,
     wishes: deployment.Wishes = NO_WISHES,
 ) -> None:
     """Deploy a pushed image, wait for the rollout, prove the service; one that fails is taken back."""
     from images import cluster
-    from images.inside import report
 
     machine = cluster.find(context, namespace)
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
@@ -406,15 +405,15 @@ def deploy(
         if dry_run:
             print(machine.check(folder), end="")
             return
-        print(report.table(cluster.deploy(machine, service, folder, print)))
-    print(f"{service.name} serves at http://{service.name}.{namespace}")
+        cluster.deploy(machine, service, folder, _say)
+    print(f"{service.name} serves at {service.address}.{namespace}")
 
 
 @task(
     help={"name": "of the service, as `invoke deploy` printed it", "context": "of the kubeconfig", "namespace": "its"}
 )
 @readable
-def undeploy(_context: Context, name: str = "", context: str = "", namespace: str = "default") -> None:
+def undeploy(_context: Context, name: str = "", context: str = "", namespace: str = "") -> None:
     """Remove a deployed service and everything that belongs to it."""
     from images import cluster
 
@@ -579,6 +578,11 @@ def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> depl
 
     deployment.require_pinned(image)
     return deployment.decide(image, trust.inspect(_remote(image), plain_http=plain_http).labels, wishes)
+
+
+def _say(line: str) -> None:
+    """At once, also into a pipe: a rollout takes minutes."""
+    print(line, flush=True)
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

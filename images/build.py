@@ -115,11 +115,13 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             sizes = record.measure(machine, image, job.target, unpacked)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             with _weights(prepared, config) as weights:
-                verdict = verify.run(machine, image, device=verify.device(machine, gpu=job.target.gpu), weights=weights)
+                verdict = verify.run(
+                    machine, image, device=verify.device(machine, gpu=bool(job.target.device)), weights=weights
+                )
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
-            labels = plan.labels(job, record.figures(verdict, sizes, job.override), created)
+            labels = plan.labels(job, record.figures(verdict, sizes, facts, job.override), created)
             final = _named(machine, image, job, labels, config)
         made = record.make(
             job,

@@ -3,23 +3,47 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from images import verify
-from images.errors import ClusterError, UsageError
-from images.inside.report import Report
-from images.manifests import SMOKE, Service
+from images.errors import ClusterError, GateError, UsageError, mask
+from images.inside.report import Report, table
+from images.manifests import NAME, SMOKE, Service
 
 MANAGER = "modelyard"
 """Field manager of what is applied: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""
+OURS = f"app.kubernetes.io/managed-by={MANAGER}"
 KINDS = "deployment,service,serviceaccount,configmap,horizontalpodautoscaler,poddisruptionbudget,networkpolicy,job"
+NAMED = "deployment,service,configmap"
+"""Kinds of which somebody else may have one by the same name."""
+PATIENCE = 60
+"""Seconds on top of what starting and proving may take, for the cluster's own work."""
+SLICE = 15
+"""Seconds of waiting between two looks at the pods."""
+POLL = 2.0
+"""Seconds between two looks at a Job."""
+HOPELESS = {
+    *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
+    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"),
+}
+"""What a container waits for in vain, seen twice in a row."""
+EXITS = {1: "outputs differ", 2: "this machine cannot run it", 3: "artifact damaged", 137: "killed: out of memory?"}
+"""Exit codes of the image's commands, in words."""
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why a pod is not ready, and whether waiting helps."""
+
+    text: str
+    hopeless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +63,35 @@ class Cluster:
 
     def check(self, folder: Path) -> str:
         """What the API server says to the manifests, which it then forgets. Raises `ClusterError`."""
-        return self._succeed("apply", "--server-side", "--dry-run=server", f"--field-manager={MANAGER}", "-k", folder)
+        return self._apply("-k", folder, "--dry-run=server")
 
     def apply(self, folder: Path) -> str:
         """Apply the manifests. Raises `ClusterError`."""
-        return self._succeed("apply", "--server-side", f"--field-manager={MANAGER}", "-k", folder)
+        return self._apply("-k", folder)
 
-    def delete(self, folder: Path) -> str:
-        """Delete what the manifests name, and wait until it is gone."""
-        return self._succeed("delete", "--ignore-not-found", "-k", folder)
+    def delete(self, folder: Path, service: Service) -> None:
+        """Delete what the manifests name, and the smoke test's Job, and wait until it is gone."""
+        self._succeed("delete", "--ignore-not-found", "-k", folder)
+        self._succeed("delete", "--ignore-not-found", f"job/{service.smoke_name}")
 
     def remove(self, name: str) -> str:
         """Delete everything of a service, by its label. Raises `UsageError` when there is nothing."""
-        label = f"--selector=app.kubernetes.io/name={name},app.kubernetes.io/managed-by={MANAGER}"
-        done = self._succeed("delete", KINDS, label) if name else ""
+        if not NAME.fullmatch(name):
+            raise UsageError(f"--name {name!r} is no name of a Service", "name it as `invoke deploy` did")
+        done = self._succeed("delete", KINDS, f"--selector=app.kubernetes.io/name={name},{OURS}")
         if not done.strip() or "No resources found" in done:
             raise UsageError(f"{self.namespace} has no service {name!r} of ours", "name it as `invoke deploy` did")
         return done
+
+    def require_ours(self, service: Service) -> None:
+        """Raise `UsageError` when something of the service's name was made by somebody else."""
+        found = self._get(NAMED, f"--field-selector=metadata.name={service.name}").get("items", [])
+        for each in found:
+            if each["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != MANAGER:
+                raise UsageError(
+                    f"{self.namespace} has a {each['kind']} {service.name!r} that `invoke deploy` did not make",
+                    "give the service another --name",
+                )
 
     def revision(self, service: Service) -> int:
         """The Deployment's revision; 0 when there is none."""
@@ -63,50 +99,110 @@ class Cluster:
         notes = found.get("metadata", {}).get("annotations", {})
         return int(notes.get("deployment.kubernetes.io/revision", 0))
 
-    def wait(self, service: Service, say: Say) -> None:
-        """Wait for the rollout. Raises `ClusterError` with the pods' reasons."""
-        seconds = service.start_seconds + 60
-        argv = self._argv("rollout", "status", f"deployment/{service.name}", f"--timeout={seconds}s")
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            assert process.stdout is not None  # noqa: S101 - asked for above
-            for line in process.stdout:
-                say(line.strip())
-        if process.returncode:
-            raise self._failed(f"the rollout of {service.name} did not finish", service, "server")
+    def pods(self, service: Service, component: str = "server") -> list[dict[str, Any]]:
+        """The service's pods, old and new."""
+        selector = f"app.kubernetes.io/name={service.name},app.kubernetes.io/component={component}"
+        found: list[dict[str, Any]] = self._get("pods", f"--selector={selector}").get("items", [])
+        return found
+
+    def wait(self, service: Service, say: Say, *, older: Collection[str] = ()) -> None:
+        """Wait for the rollout, no longer than there is hope.
+
+        Args:
+            service: what was applied.
+            say: told every change.
+            older: names of pods that were there before, whose state says nothing of the new ones.
+
+        Raises:
+            ClusterError: with the pods' reasons.
+
+        """
+        until, before = time.monotonic() + service.start_seconds + PATIENCE, False
+        told = _Changes(say)
+        while not self._rolled_out(service, told):
+            found = self.reasons(service, older=older)
+            hopeless = any(reason.hopeless for reason in found)
+            if (hopeless and before) or time.monotonic() > until:
+                raise self._failed(f"the pods of {service.name} do not become ready", found)
+            before = hopeless
 
     def prove(self, service: Service, folder: Path) -> Report:
         """Run the smoke test's Job against the Service. Raises `ClusterError` when it does not end with a report."""
         job = f"job/{service.smoke_name}"
         self._succeed("delete", job, "--ignore-not-found")
-        self._succeed("apply", "--server-side", f"--field-manager={MANAGER}", "-f", folder / f"{SMOKE}.yaml")
-        done = self._call("logs", "--follow", job, f"--pod-running-timeout={service.start_seconds}s")
-        for line in reversed(done.stdout.splitlines()):
+        self._apply("-f", folder / f"{SMOKE}.yaml")
+        self._finish(service)
+        lines = self._call("logs", job).stdout.splitlines()
+        for line in reversed(lines):
             with suppress(msgspec.DecodeError):
                 return msgspec.json.decode(line, type=Report)
-        raise self._failed("the smoke test ended without a report", service, "smoke-test")
+        last = [Reason(text=line) for line in lines[-3:]]
+        raise self._failed("the smoke test ended without a report", [*self.reasons(service, SMOKE), *last])
 
     def undo(self, service: Service, folder: Path, before: int, say: Say) -> None:
         """Go back to what served before; to nothing when nothing did."""
         if not before:
             say(f"removing {service.name}: nothing served before it")
-            self.delete(folder)
+            self.delete(folder, service)
             return
         say(f"rolling {service.name} back to revision {before}")
         self._succeed("rollout", "undo", f"deployment/{service.name}", f"--to-revision={before}")
-        self.wait(service, say)
+        until, told = time.monotonic() + service.start_seconds + PATIENCE, _Changes(say)
+        while not self._rolled_out(service, told):
+            if time.monotonic() > until:
+                raise self._failed("what served before does not become ready", self.reasons(service))
 
-    def reasons(self, service: Service, component: str) -> list[str]:
-        """What keeps pods from being ready, a sentence each."""
-        selector = f"app.kubernetes.io/name={service.name},app.kubernetes.io/component={component}"
-        pods = self._get("pods", f"--selector={selector}").get("items", [])
-        return [reason for pod in pods for reason in reasons(pod)]
+    def reasons(self, service: Service, component: str = "server", *, older: Collection[str] = ()) -> list[Reason]:
+        """What keeps pods of this image from being ready; older ones count when there are no newer."""
+        found = [pod for pod in self.pods(service, component) if _image(pod) == service.image]
+        newer = [pod for pod in found if pod["metadata"]["name"] not in older]
+        return [reason for pod in newer or found for reason in reasons(pod)]
 
-    def _failed(self, what: str, service: Service, component: str) -> ClusterError:
-        told = self.reasons(service, component)
-        return ClusterError("\n  ".join([what, *told[:5]]), f"look at the pods of {service.name} in {self.namespace}")
+    def _rolled_out(self, service: Service, say: Say) -> bool:
+        """Whether the rollout ended well within a slice of time. Raises `ClusterError` when it never will."""
+        argv = self._argv("rollout", "status", f"deployment/{service.name}", f"--timeout={SLICE}s")
+        last = ""
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout is not None  # noqa: S101 - asked for above
+            for line in process.stdout:
+                last = line.strip() or last
+                if "timed out waiting" not in last:
+                    say(last)
+        if process.returncode and "timed out waiting" not in last:
+            raise self._failed(f"the rollout of {service.name} failed: {last}", self.reasons(service))
+        return not process.returncode
+
+    def _finish(self, service: Service) -> None:
+        """Wait until the smoke test's Job has ended, either way."""
+        until = time.monotonic() + service.smoke_seconds + PATIENCE
+        while not _ended(self._get("job", service.smoke_name)):
+            found = self.reasons(service, SMOKE)
+            if any(reason.hopeless for reason in found) or time.monotonic() > until:
+                raise self._failed("the smoke test does not run", found)
+            time.sleep(POLL)
+
+    def _failed(self, what: str, told: Sequence[Reason]) -> ClusterError:
+        lines = list(dict.fromkeys(reason.text for reason in told))
+        return ClusterError(
+            "\n  ".join([what, *lines[:6]]),
+            f"kubectl --context={self.context} --namespace={self.namespace} get events tells more",
+        )
+
+    def _apply(self, *argv: str | Path) -> str:
+        # A rollback takes fields over in kubectl's own name; the next deployment takes them back.
+        return self._succeed("apply", "--server-side", f"--field-manager={MANAGER}", "--force-conflicts", *argv)
+
+    def has_namespace(self) -> bool:
+        """Whether the namespace is there; somebody who may not ask is taken at their word."""
+        try:
+            return bool(self._get("namespace", self.namespace))
+        except ClusterError as error:
+            if "(Forbidden)" in error.what:
+                return True
+            raise
 
     def _get(self, *what: str) -> dict[str, Any]:
-        done = self._call("get", *what, "--ignore-not-found", "--output=json")
+        done = self._call("get", *what, "--ignore-not-found", "--output=json", "--request-timeout=30s")
         if done.returncode:
             raise _error(done.stderr)
         found: dict[str, Any] = json.loads(done.stdout.strip() or "{}")
@@ -125,6 +221,19 @@ class Cluster:
         return [self.program, f"--context={self.context}", f"--namespace={self.namespace}", *map(str, argv)]
 
 
+class _Changes:
+    """Says a line unless it said the same before."""
+
+    def __init__(self, say: Say) -> None:
+        self.say, self.last = say, ""
+
+    def __call__(self, line: str) -> None:
+        """Say it."""
+        if line != self.last:
+            self.say(line)
+        self.last = line
+
+
 def find(context: str, namespace: str) -> Cluster:
     """A namespace by the name of its context. Raises `UsageError` when kubectl, context or namespace is not there."""
     program = shutil.which("kubectl")
@@ -137,8 +246,10 @@ def find(context: str, namespace: str) -> Cluster:
         known = ", ".join(listed) or "none (is KUBECONFIG set?)"
         said = f"there is no context {context!r}" if context else "no context was named"
         raise UsageError(said, f"add --context C; the kubeconfig's are: {known}")
+    if not namespace:
+        raise UsageError("no namespace was named", "add --namespace N, an existing one")
     cluster = Cluster(program=program, context=context, namespace=namespace)
-    if not cluster._get("namespace", namespace):  # noqa: SLF001 - a constructor of its own
+    if not cluster.has_namespace():
         raise UsageError(
             f"{context} has no namespace {namespace!r}", "make it by kubectl create namespace, or name another"
         )
@@ -149,57 +260,81 @@ def deploy(cluster: Cluster, service: Service, folder: Path, say: Say) -> Report
     """Apply, wait, prove; a service that fails is taken back before the error is raised.
 
     Raises:
+        UsageError: KServe is to make the pods, or something else has the service's name.
         ClusterError: the cluster refused a manifest, the pods did not become ready, or the smoke test did not run.
         GateError: the answers of the service are not those that were proved.
 
     """
-    before = cluster.revision(service)
+    if service.kserve:
+        raise UsageError(
+            "`invoke deploy` waits for a Deployment, which KServe makes by itself",
+            "write the manifests with `invoke manifests --kserve`, and apply them by kubectl",
+        )
+    cluster.require_ours(service)
+    before, older = cluster.revision(service), {pod["metadata"]["name"] for pod in cluster.pods(service)}
     cluster.check(folder)
-    for line in cluster.apply(folder).splitlines():
-        say(line)
     try:
-        cluster.wait(service, say)
+        for line in cluster.apply(folder).splitlines():
+            say(line)
+        cluster.wait(service, say, older=older)
         say("proving the service (the image's smoke test in the cluster)")
-        report = _proved(cluster, service, folder)
+        return _proved(cluster, service, folder, say)
     except BaseException:
-        cluster.undo(service, folder, before, say)
+        _take_back(cluster, service, folder, before, say)
         raise
-    return report
 
 
-def _proved(cluster: Cluster, service: Service, folder: Path) -> Report:
+def _proved(cluster: Cluster, service: Service, folder: Path, say: Say) -> Report:
     report = cluster.prove(service, folder)
-    if error := verify.failure(report):
-        raise error
+    say(table(report))
+    if failed := next((check for check in report.checks if not check.passed), None):
+        raise GateError(
+            f"{service.name} does not answer as its image was proved ({failed.name}): {failed.detail}",
+            f"look at the report above; exit code {report.exit} of the smoke test",
+        )
     return report
 
 
-def reasons(pod: Mapping[str, Any]) -> Iterator[str]:
+def _take_back(cluster: Cluster, service: Service, folder: Path, before: int, say: Say) -> None:
+    """Undo, and only tell of what prevents it: the first error says why."""
+    try:
+        cluster.undo(service, folder, before, say)
+    except ClusterError as error:
+        say(f"it could not be taken back: {error}")
+
+
+def _image(pod: Mapping[str, Any]) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
+def _ended(job: Mapping[str, Any]) -> bool:
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(each["type"] in {"Complete", "Failed"} and each["status"] == "True" for each in conditions)
+
+
+def reasons(pod: Mapping[str, Any]) -> Iterator[Reason]:
     """Why a pod is not ready: what its containers wait for or died of, else why it has no node."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    for container in (each for each in containers if not each.get("ready")):
         for kind in ("state", "lastState"):
             for told in _states(container.get(kind, {})):
-                yield f"{name}: {told}"
+                yield replace(told, text=f"{name}: {told.text}")
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
-            yield f"{name}: {condition.get('reason', '')}: {condition.get('message', '')}"
+            yield Reason(text=f"{name}: {condition.get('reason', '')}: {condition.get('message', '')}")
 
 
-def _states(state: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _states(state: Mapping[str, Mapping[str, Any]]) -> Iterator[Reason]:
     if waiting := state.get("waiting"):
-        yield ": ".join(filter(None, [waiting.get("reason", "waiting"), waiting.get("message", "")]))
+        reason = waiting.get("reason", "waiting")
+        yield Reason(text=": ".join(filter(None, [reason, waiting.get("message", "")])), hopeless=reason in HOPELESS)
     if (ended := state.get("terminated")) and ended.get("exitCode"):
         meaning = EXITS.get(ended["exitCode"], ended.get("reason", ""))
-        yield f"ended with exit code {ended['exitCode']} ({meaning})"
-
-
-EXITS = {1: "outputs differ", 2: "this machine cannot run it", 3: "artifact damaged", 137: "killed: out of memory?"}
-"""Exit codes of the image's commands, in words."""
+        said = ended.get("message", "").strip().splitlines()[-1:]
+        yield Reason(text=": ".join([f"ended with exit code {ended['exitCode']} ({meaning})", *said]))
 
 
 def _error(said: str) -> ClusterError:
-    lines: Sequence[str] = [line for line in said.strip().splitlines() if line]
-    return ClusterError(
-        f"kubectl: {lines[-1] if lines else 'failed without a word'}", "nothing was changed by this step"
-    )
+    lines = [line for line in mask(said).strip().splitlines() if line]
+    return ClusterError(f"kubectl: {'; '.join(lines[-3:]) or 'failed without a word'}")

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-
-from images.config import ROOT
+from images import render
 from images.errors import GateError, UsageError
 from images.plan import LABEL
 
@@ -25,26 +23,26 @@ MARGIN_SECONDS = 5
 PINNED = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
 """A DNS label of RFC 1035 as Services take it, short enough for what is appended to it."""
-CPU = re.compile(r"\d+(\.\d+)?|\d+m")
-FILES = (
-    "serviceaccount",
-    "configmap",
-    "deployment",
-    "service",
-    "horizontalpodautoscaler",
-    "poddisruptionbudget",
-    "networkpolicy",
-)
+CPU = re.compile(r"(?=.*[1-9])(\d+(\.\d{1,3})?|\d+m)")
+MEMORY = re.compile(r"[1-9]\d*(Mi|Gi|M|G)")
+SECRET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""A DNS subdomain: names of Secrets, claims and namespaces."""
+COMMON = ("serviceaccount", "configmap", "networkpolicy-smoke-test")
+FILES = (*COMMON, "deployment", "service", "horizontalpodautoscaler", "poddisruptionbudget", "networkpolicy")
 OPTIONAL = {
-    "autoscaler": "horizontalpodautoscaler",
-    "disruption-budget": "poddisruptionbudget",
-    "network-policy": "networkpolicy",
+    "autoscaler": ("horizontalpodautoscaler",),
+    "disruption-budget": ("poddisruptionbudget",),
+    "network-policy": ("networkpolicy", "networkpolicy-smoke-test"),
 }
 """Files that `--without` leaves out, by its word for them."""
-KSERVE_FILES = ("serviceaccount", "configmap", "inferenceservice")
-"""KServe makes the Deployment, its Service and its autoscaler itself."""
+KSERVE_FILES = (*COMMON, "inferenceservice")
+"""KServe makes the Deployment, its Service and its autoscaler itself; who may ask its pods is its own to say."""
+KSERVE_SERVICE = "-predictor"
+"""What KServe appends to the name of an InferenceService for the Service of its pods."""
 SMOKE = "smoke-test"
 KUSTOMIZATION = "kustomization"
+WRITTEN = "written by `invoke manifests`"
+"""What the kustomization says of itself; one that does not is somebody's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,7 @@ class Wishes:
 
     name: str = ""
     cpu: str = "2"
+    memory: str = ""
     replicas: int = 2
     max_replicas: int = 10
     kserve: bool = False
@@ -66,12 +65,13 @@ class Wishes:
 HELP = {
     "name": "of every object (default: of model and target)",
     "cpu": "of one pod, in Kubernetes' notation; the runtime's threads follow it",
+    "memory": "of one pod, such as 2Gi; left out, it follows what the image was seen to use when it was proved",
     "replicas": "the fewest pods",
     "max-replicas": "the most pods",
     "kserve": "an InferenceService instead of Deployment, Service and autoscaler",
     "pull-secret": "name of the Secret (dockerconfigjson) that the registry asks for",
     "api-key-secret": "name of a Secret whose `api-key` clients must send",
-    "weights": "name of a PersistentVolumeClaim with the model's files, for an image that does not carry them",
+    "weights": "for an image that does not carry the model's files: a PersistentVolumeClaim, or an image by digest",
     "allow-namespaces": "namespaces beside its own that may send requests, separated by commas",
     "without": "what is left out, for a cluster that lacks it: autoscaler, disruption-budget, network-policy",
 }
@@ -87,6 +87,8 @@ class Service:
         memory_request: in Kubernetes' notation.
         devices: extended resources by name, such as `nvidia.com/gpu`, and how many of each.
         without: what is left out, in the words of `OPTIONAL`; with no autoscaler the Deployment says how many pods.
+        claim: the PersistentVolumeClaim with weights that the image does not carry.
+        volume_image: the image with such weights, by digest.
         weights_path: where the image looks for weights that it does not carry.
         grace_seconds: for requests under way after SIGTERM.
         pause_seconds: before SIGTERM, while requests still come.
@@ -111,7 +113,8 @@ class Service:
     devices: Mapping[str, int] = field(default_factory=dict)
     pull_secret: str = ""
     api_key_secret: str = ""
-    weights: str = ""
+    claim: str = ""
+    volume_image: str = ""
     weights_path: str = ""
     allowed_namespaces: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
@@ -119,6 +122,11 @@ class Service:
     pause_seconds: int = PAUSE_SECONDS
     start_seconds: int = 600
     smoke_seconds: int = 900
+
+    @property
+    def address(self) -> str:
+        """Where the cluster finds it."""
+        return f"http://{self.name}{KSERVE_SERVICE if self.kserve else ''}"
 
     @property
     def smoke_name(self) -> str:
@@ -144,9 +152,10 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         GateError: the image was never verified.
 
     """
-    _require(image, labels, wishes)
+    _require(image, labels)
     told = {key.removeprefix(f"{LABEL}."): value for key, value in labels.items() if key.startswith(f"{LABEL}.")}
-    needed = int(told.get("memory.peak", 0))
+    _require_wishes(wishes, told)
+    request, limit = _memory(image, told, wishes.memory)
     return Service(
         name=wishes.name or default_name(told["model.id"], told["target"]),
         image=image,
@@ -155,8 +164,8 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         task=told["task"],
         version=label_value(labels.get("org.opencontainers.image.version", "")),
         cpu=wishes.cpu,
-        memory_request=_mebibytes(needed * HEADROOM),
-        memory_limit=_mebibytes(needed * LIMIT),
+        memory_request=request,
+        memory_limit=limit,
         replicas=wishes.replicas,
         max_replicas=wishes.max_replicas,
         annotations={f"{LABEL}/{key}": told[key] for key in sorted(told)},
@@ -164,23 +173,21 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         devices={told["device"]: 1} if "device" in told else {},
         pull_secret=wishes.pull_secret,
         api_key_secret=wishes.api_key_secret,
-        weights=wishes.weights,
+        claim="" if PINNED.fullmatch(wishes.weights) else wishes.weights,
+        volume_image=wishes.weights if PINNED.fullmatch(wishes.weights) else "",
         weights_path=told.get("weights", ""),
         allowed_namespaces=_words(wishes.allow_namespaces),
         without=_words(wishes.without),
     )
 
 
-def render(service: Service) -> dict[str, str]:
+def texts(service: Service) -> dict[str, str]:
     """The manifests by file name: the kustomization, what it lists, and the smoke test's Job beside it."""
-    environment = _environment()
-    left_out = {OPTIONAL[word] for word in service.without}
+    left_out = {name for word in service.without for name in OPTIONAL[word]}
     listed = [name for name in (KSERVE_FILES if service.kserve else FILES) if name not in left_out]
+    names = [f"{each}.yaml" for each in listed]
     return {
-        f"{name}.yaml": environment.get_template(f"{name}.yaml.j2")
-        .render(service=service, files=[f"{each}.yaml" for each in listed])
-        .lstrip("\n")
-        for name in (KUSTOMIZATION, *listed, SMOKE)
+        f"{name}.yaml": render.manifest(name, service=service, files=names) for name in (KUSTOMIZATION, *listed, SMOKE)
     }
 
 
@@ -188,18 +195,29 @@ def write(files: Mapping[str, str], out: Path) -> None:
     """Write the manifests into a folder of their own: an older set goes, anything else is left alone.
 
     Raises:
-        UsageError: the folder holds other files.
+        UsageError: the folder holds other files, or cannot be written.
 
     """
-    if out.exists() and not (out / f"{KUSTOMIZATION}.yaml").is_file() and any(out.iterdir()):
-        raise UsageError(f"{out} holds files that are no manifests", "name a folder that does not exist yet")
-    fresh = out.with_name(f"{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, text in files.items():
-        (fresh / name).write_text(text)
-    shutil.rmtree(out, ignore_errors=True)
-    fresh.rename(out)
+    try:
+        _require_own(out)
+        fresh = out.with_name(f"{out.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for name, text in files.items():
+            (fresh / name).write_text(text)
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}", "name another folder with --out") from error
+
+
+def _require_own(out: Path) -> None:
+    """Raise `UsageError` for a folder that holds anything but an earlier set of ours."""
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    own = {f"{name}.yaml" for name in (*FILES, *KSERVE_FILES, KUSTOMIZATION, SMOKE)}
+    ours = found <= own and WRITTEN in (out / f"{KUSTOMIZATION}.yaml").read_text() if found else True
+    if not ours:
+        raise UsageError(f"{out} holds files that `invoke manifests` did not write", "name a folder of its own")
 
 
 @contextmanager
@@ -207,7 +225,7 @@ def folder(service: Service) -> Iterator[Path]:
     """The rendered manifests in a folder of their own, gone at the end."""
     with tempfile.TemporaryDirectory() as parent:
         out = Path(parent) / service.name
-        write(render(service), out)
+        write(texts(service), out)
         yield out
 
 
@@ -232,20 +250,26 @@ def label_value(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-._")
 
 
-def _require(image: str, labels: Mapping[str, str], wishes: Wishes) -> None:
+def _require(image: str, labels: Mapping[str, str]) -> None:
     require_pinned(image)
-    if f"{LABEL}.target" not in labels:
+    lacks = [name for name in ("target", "task", "model.id") if f"{LABEL}.{name}" not in labels]
+    if lacks:
         raise UsageError(f"{image} was not built by `invoke build`", "manifests are made from such an image's labels")
-    if f"{LABEL}.gate" not in labels:
-        raise GateError(f"{image} carries no verdict: it was never verified", "build it by `invoke build`")
-    _require_wishes(wishes)
+    gate = labels.get(f"{LABEL}.gate", "")
+    if gate == "passed":
+        return
+    reason = labels.get(f"{LABEL}.gate.override", "")
+    said = f"its outputs differ, and were accepted: {reason}" if gate else "it was never verified"
+    raise GateError(f"{image} carries no passed verdict: {said}", "deploy an image whose gate passed")
 
 
-def _require_wishes(wishes: Wishes) -> None:
+def _require_wishes(wishes: Wishes, told: Mapping[str, str]) -> None:
     if wishes.name and not NAME.fullmatch(wishes.name):
         raise UsageError(f"--name {wishes.name!r} is no name of a Service", "52 lower-case letters, digits and dashes")
     if not CPU.fullmatch(wishes.cpu):
         raise UsageError(f"--cpu {wishes.cpu!r} is no amount", "such as 2, 0.5 or 500m")
+    if wishes.memory and not MEMORY.fullmatch(wishes.memory):
+        raise UsageError(f"--memory {wishes.memory!r} is no amount", "such as 768Mi or 2Gi")
     if not 1 <= wishes.replicas <= wishes.max_replicas:
         raise UsageError(
             f"--replicas {wishes.replicas} and --max-replicas {wishes.max_replicas} leave no number of pods",
@@ -255,6 +279,8 @@ def _require_wishes(wishes: Wishes) -> None:
         raise UsageError(
             f"--without {', '.join(sorted(unknown))}: no such part", f"the parts are {', '.join(OPTIONAL)}"
         )
+    _require_names(wishes)
+    _require_weights(wishes.weights, told)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -262,17 +288,39 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in text.split(","))))
 
 
+def _require_names(wishes: Wishes) -> None:
+    namespaces = [("allow-namespaces", each) for each in _words(wishes.allow_namespaces)]
+    for flag, name in [("pull-secret", wishes.pull_secret), ("api-key-secret", wishes.api_key_secret), *namespaces]:
+        if name and not SECRET.fullmatch(name):
+            raise UsageError(f"--{flag} {name!r} is no name in Kubernetes", "lower-case letters, digits, dashes, dots")
+
+
+def _require_weights(weights: str, told: Mapping[str, str]) -> None:
+    if bool(weights) == ("weights" in told) and (not weights or PINNED.fullmatch(weights) or SECRET.fullmatch(weights)):
+        return
+    if weights and "weights" not in told:
+        raise UsageError("the image carries its weights: there is nothing to mount", "leave --weights out")
+    if not weights:
+        raise UsageError(
+            f"the image does not carry its weights: they are to be mounted at {told['weights']}",
+            "add --weights CLAIM (a PersistentVolumeClaim with the model's files) or --weights IMAGE@sha256:...",
+        )
+    raise UsageError(
+        f"--weights {weights!r} is neither a claim's name nor an image by digest",
+        "such as minilm-weights, or registry.example/team/minilm-weights@sha256:...",
+    )
+
+
+def _memory(image: str, told: Mapping[str, str], asked: str) -> tuple[str, str]:
+    """What a pod asks for, and what ends it. Below what the artifact states, its server would not start."""
+    if asked:
+        return asked, asked
+    peak, needed = (int(told.get(f"memory.{name}", 0)) for name in ("peak", "needed"))
+    if not peak:
+        raise UsageError(f"{image} does not say how much memory it takes", "build it again, or name it: --memory 2Gi")
+    return _mebibytes(max(peak * HEADROOM, needed)), _mebibytes(max(peak * LIMIT, needed * HEADROOM))
+
+
 def _mebibytes(count: float) -> str:
     """Whole steps of 64 MiB, so that a rebuild does not change the manifest for a page."""
     return f"{max(2, -(-int(count) // (64 * MIB))) * 64}Mi"
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "templates/kubernetes"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - YAML is not HTML; values are printed as JSON, which is YAML
-    )

@@ -23,6 +23,8 @@ REFERENCE = re.compile(
 What engines take for a registry's host has a dot or a port in it, or is `localhost`.
 """
 LONGEST_NAME = 255
+WEIGHTS = "/weights"
+"""Where an image without its model's weights looks for them."""
 POOLINGS = ("mean", "cls", "max", "lasttoken")
 
 
@@ -249,6 +251,8 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
         f"{LABEL}.model.source": plan.model.source,
         f"{LABEL}.model.revision": plan.model.revision,
         f"{LABEL}.model.digest": plan.model.digest,
+        **({f"{LABEL}.device": plan.target.device} if plan.target.device else {}),
+        **({f"{LABEL}.weights": WEIGHTS} if plan.mounts_model else {}),
         **{f"{LABEL}.{key}": value for key, value in figures.items()},
     }
 

@@ -149,8 +149,8 @@ def info(engine: Engine, image: str) -> Info:
         raise EngineError(f"the image does not describe itself: {done.stderr.strip()[-500:]}") from error
 
 
-def figures(verdict: Report, sizes: Sizes, override: str) -> dict[str, str]:
-    """The labels that verification adds: verdict, worst figures, latency, size, memory."""
+def figures(verdict: Report, sizes: Sizes, facts: Info, override: str) -> dict[str, str]:
+    """The labels that verification adds: verdict, worst figures, latency, size, memory seen taken and asked for."""
     worst = {f"gate.{name}": f"{getattr(entry, name):.6g}" for name, entry in compare.worst(verdict.figures).items()}
     gate = {"gate": "overridden", "gate.override": override} if not verdict.passed else {"gate": "passed"}
     return {
@@ -159,6 +159,7 @@ def figures(verdict: Report, sizes: Sizes, override: str) -> dict[str, str]:
         **_latency(verdict),
         "size.without-model": str(sizes.without_artifact),
         "memory.peak": str(verdict.peak_memory_bytes),
+        "memory.needed": str(facts.manifest.memory_bytes),
     }
 
 

@@ -86,7 +86,8 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
         left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
-        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
+        device: what the image wants of a machine beyond CPU and memory, as Kubernetes' device plugins call it; on a
+            machine without a GPU it is proved on the CPU.
         dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
@@ -105,7 +106,7 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
-    gpu: bool = False
+    device: Literal["", "nvidia.com/gpu"] = ""
     dtype: Literal["float32", "auto"] = "float32"
 
     @property

@@ -8,10 +8,9 @@ from images.engine import HARDENED, Engine
 from images.errors import EngineError, GateError, ImageError, MachineError
 from images.inside.contract import Exit
 from images.inside.report import Report
+from images.plan import WEIGHTS
 
 CPU, GPU = "cpu", "cuda"
-WEIGHTS = "/weights"
-"""Where an image without its model's weights looks for them."""
 ISOLATED = ("--network=none", *HARDENED)
 
 

@@ -216,7 +216,8 @@ def trusted(registry: Registry, program: str) -> Iterator[None]:
     kind = "containers" if Path(program).name == "podman" else "docker"
     folder = Path("/etc") / kind / "certs.d" / registry.host
     if os.geteuid() != 0:
-        pytest.skip(f"only root may write {folder}")
+        # What CI skips, nobody sees.
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"only root may write {folder}")
     folder.mkdir(parents=True)
     try:
         (folder / "ca.crt").write_bytes(registry.certificate.read_bytes())

@@ -20,6 +20,7 @@ STARTS = re.compile(r"(subprocess|multiprocessing|pty)(\.|$)|os\.(exec|fork|pope
 DOORS = {
     "images/__main__.py": "makes the environment that all else runs in",
     "images/base.py": "mmdebstrap",
+    "images/cluster.py": "kubectl",
     "images/engine.py": "the container engine",
     "images/pip.py": "pip",
     "images/revision.py": "git",
@@ -122,7 +123,7 @@ def test_one_module_reads_logins() -> None:
     assert importers("docker") == {"images/credentials.py"}
 
 
-def test_a_dockerfile_is_rendered_in_one_place() -> None:
+def test_templates_are_rendered_in_one_place() -> None:
     assert importers("jinja2") & set(map(name, HOST)) == {"images/render.py"}
 
 

@@ -2,7 +2,9 @@
 
 import json
 import stat
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.host.test_manifests import IMAGE, LABELS
 
 pytestmark = pytest.mark.starts_programs
 SERVICE = manifests.decide(IMAGE, LABELS, Wishes(name="mini"))
-KUBECTL = """#!/usr/bin/env python3
+KUBECTL = """#!{python} -IS
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
 line = " ".join(word for word in sys.argv[1:] if not word.startswith(("--context", "--namespace")))
@@ -30,8 +32,13 @@ for start, (code, out) in json.loads((folder / "answers.json").read_text()).item
         sys.exit(code)
 """
 REVISION = json.dumps({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "3"}}})
+NOTHING = '{"items": []}'
+ENDED = json.dumps({"status": {"conditions": [{"type": "Complete", "status": "True"}]}})
 PASSED = msgspec.json.encode(samples.report()).decode()
 FAILED = msgspec.json.encode(samples.failed(detail="cosine 0.5")).decode()
+DEADLINE = (1, "exceeded its progress deadline")
+LATE = (1, "error: timed out waiting for the condition")
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "2 cpu"}
 PULL = {"reason": "ImagePullBackOff", "message": "no such digest"}
 
 Scripted = Callable[..., Cluster]
@@ -40,11 +47,17 @@ Scripted = Callable[..., Cluster]
 @pytest.fixture
 def scripted(tmp_path: Path) -> Scripted:
     def make(**answers: tuple[int, str]) -> Cluster:
-        usual = {"get deployment": (0, ""), "logs": (0, PASSED), "get pods": (0, '{"items": []}')}
+        usual = {
+            "get deployment mini": (0, ""),
+            "get deployment,service,configmap": (0, NOTHING),
+            "get job": (0, ENDED),
+            "logs": (0, PASSED),
+            "get pods": (0, NOTHING),
+        }
         named = {name.replace("_", " "): answer for name, answer in answers.items()}
         (tmp_path / "answers.json").write_text(json.dumps({**usual, **named}))
         program = tmp_path / "kubectl"
-        program.write_text(KUBECTL)
+        program.write_text(KUBECTL.replace("{python}", sys.executable))
         program.chmod(program.stat().st_mode | stat.S_IEXEC)
         return Cluster(program=str(program), context="c", namespace="n")
 
@@ -57,7 +70,8 @@ def asked(tmp_path: Path) -> Callable[[], list[str]]:
 
 
 def pod(**status: Any) -> tuple[int, str]:
-    return 0, json.dumps({"items": [{"metadata": {"name": "mini-1"}, "status": status}]})
+    spec = {"containers": [{"image": IMAGE}]}
+    return 0, json.dumps({"items": [{"metadata": {"name": "mini-1"}, "spec": spec, "status": status}]})
 
 
 def fails(machine: Cluster, folder: Path, kind: type[Exception] = ClusterError) -> str:
@@ -75,11 +89,9 @@ def test_a_service_is_checked_applied_waited_for_and_proved(
     report = cluster.deploy(scripted(), SERVICE, tmp_path, lambda _: None)
     assert report.passed
     assert asked() == [
-        "get deployment",
-        "apply --server-side",
-        "apply --server-side",
-        "rollout status",
-        *("delete job/mini-smoke-a1a1a1a1", "apply --server-side", "logs --follow"),
+        *("get deployment,service,configmap", "get deployment", "get pods"),
+        *("apply --server-side", "apply --server-side", "rollout status"),
+        *("delete job/mini-smoke-a1a1a1a1", "apply --server-side", "get job", "logs job/mini-smoke-a1a1a1a1"),
     ]
 
 
@@ -87,7 +99,7 @@ def test_manifests_that_the_cluster_refuses_change_nothing(
     scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     assert "kubectl: forbidden" in fails(scripted(apply=(1, "forbidden")), tmp_path)
-    assert asked() == ["get deployment", "apply --server-side"]
+    assert asked()[3:] == ["apply --server-side"]
 
 
 # What fails is taken back
@@ -96,21 +108,21 @@ def test_manifests_that_the_cluster_refuses_change_nothing(
 def test_a_rollout_that_fails_goes_back_to_what_served_before(
     scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
 ) -> None:
-    fails(scripted(get_deployment=(0, REVISION), rollout_status=(1, "timed out")), tmp_path)
+    fails(scripted(get_deployment_mini=(0, REVISION), rollout_status=DEADLINE), tmp_path)
     assert "rollout undo" in asked()
 
 
 def test_a_first_rollout_that_fails_is_removed(
     scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
 ) -> None:
-    fails(scripted(rollout_status=(1, "timed out")), tmp_path)
+    fails(scripted(rollout_status=DEADLINE), tmp_path)
     assert asked()[-1] == "delete --ignore-not-found"
 
 
 def test_answers_that_differ_are_taken_back_and_told_as_the_gate_tells_them(
     scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
 ) -> None:
-    assert "cosine 0.5" in fails(scripted(get_deployment=(0, REVISION), logs=(0, FAILED)), tmp_path, GateError)
+    assert "cosine 0.5" in fails(scripted(get_deployment_mini=(0, REVISION), logs=(0, FAILED)), tmp_path, GateError)
     assert "rollout undo" in asked()
 
 
@@ -121,6 +133,84 @@ def test_a_smoke_test_without_a_report_is_taken_back(
     assert asked()[-1] == "delete --ignore-not-found"
 
 
+def test_pods_that_have_no_hope_are_not_waited_for(scripted: Scripted, tmp_path: Path) -> None:
+    machine = scripted(rollout_status=LATE, get_pods=pod(containerStatuses=[{"state": {"waiting": PULL}}]))
+    said = fails(machine, tmp_path)
+    assert said.startswith("the pods of mini do not become ready\n  mini-1: ImagePullBackOff: no such digest")
+
+
+def test_pods_that_start_are_waited_for_to_the_end(
+    scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(0, 100_000, 100))
+    monkeypatch.setattr("images.cluster.time.monotonic", lambda: next(ticks))
+    machine = scripted(rollout_status=LATE, get_pods=pod(conditions=[UNSCHEDULED]))
+    assert "mini-1: Unschedulable: 2 cpu" in fails(machine, tmp_path)
+    assert asked().count("rollout status") > (SERVICE.start_seconds / 100)
+
+
+def test_what_older_pods_died_of_is_no_reason_while_there_are_newer(scripted: Scripted) -> None:
+    pods = [{**json.loads(pod(containerStatuses=[{"state": {"waiting": PULL}}])[1])["items"][0]} for _ in range(2)]
+    pods[1] = {**pods[1], "metadata": {"name": "mini-2"}, "status": {}}
+    machine = scripted(get_pods=(0, json.dumps({"items": pods})))
+    assert machine.reasons(SERVICE, older={"mini-1"}) == []
+    assert len(machine.reasons(SERVICE, older={"mini-1", "mini-2"})) == 1
+
+
+def test_pods_of_another_image_are_no_reason(scripted: Scripted) -> None:
+    other = json.loads(pod(containerStatuses=[{"state": {"waiting": PULL}}])[1])
+    other["items"][0]["spec"]["containers"][0]["image"] = "other"
+    assert scripted(get_pods=(0, json.dumps(other))).reasons(SERVICE) == []
+
+
+def test_a_service_that_cannot_be_taken_back_still_says_what_failed_first(scripted: Scripted, tmp_path: Path) -> None:
+    said: list[str] = []
+    machine = scripted(
+        get_deployment_mini=(0, REVISION), rollout_status=DEADLINE, rollout_undo=(1, "connection refused")
+    )
+    with pytest.raises(ClusterError, match="the rollout of mini failed"):
+        cluster.deploy(machine, SERVICE, tmp_path, said.append)
+    assert said[-1].startswith("it could not be taken back: kubectl: connection refused")
+
+
+def test_the_report_is_shown_whether_it_passed_or_not(scripted: Scripted, tmp_path: Path) -> None:
+    for answer, verdict in ((PASSED, "PASS (exit code 0)"), (FAILED, "DIFFERS (exit code 1)")):
+        said: list[str] = []
+        with suppress(GateError):
+            cluster.deploy(scripted(logs=(0, answer)), SERVICE, tmp_path, said.append)
+        assert verdict in "\n".join(said)
+
+
+# What is not ours
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service"])
+def test_what_somebody_else_made_is_left_alone(
+    kind: str, scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    found = json.dumps({"items": [{"kind": kind, "metadata": {"name": "mini"}}]})
+    machine = scripted(**{"get_deployment,service,configmap": (0, found)})
+    assert f"n has a {kind} 'mini' that `invoke deploy` did not make" in fails(machine, tmp_path, UsageError)
+    assert asked() == ["get deployment,service,configmap"]
+
+
+def test_what_kserve_is_to_make_is_not_waited_for(scripted: Scripted, tmp_path: Path) -> None:
+    service = manifests.decide(IMAGE, LABELS, Wishes(kserve=True))
+    with pytest.raises(UsageError, match="which KServe makes by itself"):
+        cluster.deploy(scripted(), service, tmp_path, lambda _: None)
+
+
+def test_a_service_that_is_not_there_is_not_removed(scripted: Scripted) -> None:
+    with pytest.raises(UsageError, match="n has no service 'mini' of ours"):
+        scripted(delete=(0, "No resources found")).remove("mini")
+
+
+@pytest.mark.parametrize("name", ["", "a,app=b", "A"])
+def test_only_a_name_is_removed(name: str, scripted: Scripted) -> None:
+    with pytest.raises(UsageError, match="is no name of a Service"):
+        scripted().remove(name)
+
+
 # Reasons
 
 
@@ -129,27 +219,29 @@ def test_a_smoke_test_without_a_report_is_taken_back(
     [
         ({"containerStatuses": [{"state": {"waiting": PULL}}]}, "mini-1: ImagePullBackOff: no such digest"),
         (
-            {"containerStatuses": [{"state": {}, "lastState": {"terminated": {"exitCode": 3}}}]},
-            "mini-1: ended with exit code 3 (artifact damaged)",
-        ),
-        (
             {
-                "conditions": [
-                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "2 cpu"}
+                "containerStatuses": [
+                    {"state": {}, "lastState": {"terminated": {"exitCode": 3, "message": "a\nmodel.onnx"}}}
                 ]
             },
-            "mini-1: Unschedulable: 2 cpu",
+            "mini-1: ended with exit code 3 (artifact damaged): model.onnx",
         ),
+        ({"conditions": [UNSCHEDULED]}, "mini-1: Unschedulable: 2 cpu"),
     ],
     ids=["pull", "exit", "node"],
 )
 def test_the_pods_reasons_are_told(scripted: Scripted, tmp_path: Path, status: dict[str, Any], said: str) -> None:
-    assert said in fails(scripted(rollout_status=(1, "timed out"), get_pods=pod(**status)), tmp_path)
+    assert said in fails(scripted(rollout_status=DEADLINE, get_pods=pod(**status)), tmp_path)
 
 
 def test_a_healthy_pod_has_no_reasons() -> None:
     running = {"containerStatuses": [{"state": {"running": {}}}], "conditions": [{"type": "Ready", "status": "True"}]}
     assert list(cluster.reasons({"metadata": {"name": "mini-1"}, "status": running})) == []
+
+
+def test_a_pod_that_is_ready_again_has_no_reasons() -> None:
+    again = {"containerStatuses": [{"ready": True, "lastState": {"terminated": {"exitCode": 137}}}]}
+    assert list(cluster.reasons({"metadata": {"name": "mini-1"}, "status": again})) == []
 
 
 # Which cluster
@@ -172,6 +264,32 @@ def test_a_namespace_that_is_not_there_is_named(
     scripted(config_get=(0, "dev"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(UsageError, match="dev has no namespace 'n'"):
+        cluster.find("dev", "n")
+
+
+def test_a_namespace_is_never_taken_by_itself(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(config_get=(0, "dev"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(UsageError, match="no namespace was named"):
+        cluster.find("dev", "")
+
+
+def test_somebody_who_may_not_list_namespaces_is_taken_at_their_word(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(config_get=(0, "dev"), get_namespace=(1, "Error from server (Forbidden): no"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert cluster.find("dev", "n").namespace == "n"
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_of_its_own(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(config_get=(0, "dev"), get_namespace=(1, "The connection to the server was refused"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ClusterError, match="connection to the server was refused"):
         cluster.find("dev", "n")
 
 

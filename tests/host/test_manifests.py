@@ -1,5 +1,7 @@
 """What is deployed: valid for every supported Kubernetes, restricted, and of the very image that was proved."""
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ LABELS = {
     "dev.modelyard.gate": "passed",
     "dev.modelyard.model.id": "acme/Mini_LM",
     "dev.modelyard.memory.peak": str(300 << 20),
+    "dev.modelyard.memory.needed": str(200 << 20),
     "org.opencontainers.image.version": "c9745ed1",
     "maintainer": "somebody",
 }
-GPU = {**LABELS, "dev.modelyard.device": "nvidia.com/gpu", "dev.modelyard.weights": "/weights"}
+GPU = {**LABELS, "dev.modelyard.device": "nvidia.com/gpu"}
+MOUNTED = {**GPU, "dev.modelyard.weights": "/weights"}
+WEIGHTS = f"registry.example/team/weights@sha256:{'b2' * 32}"
 EVERYTHING = Wishes(
     pull_secret="reg",  # noqa: S106 - a Secret's name
     api_key_secret="key",  # noqa: S106 - the same
@@ -31,6 +36,7 @@ EVERYTHING = Wishes(
     replicas=1,
 )
 VERSIONS = [f"1.{minor}" for minor in range(27, 38)]
+WITH_IMAGE_VOLUMES = VERSIONS[VERSIONS.index("1.31") :]
 
 
 def service(labels: dict[str, str] = LABELS, image: str = IMAGE, **wishes: Any) -> Service:
@@ -38,14 +44,13 @@ def service(labels: dict[str, str] = LABELS, image: str = IMAGE, **wishes: Any) 
 
 
 def objects(made: Service) -> dict[str, Any]:
-    """The manifests by kind; a Service and a service account are different kinds."""
-    files = manifests.render(made)
-    loaded = [yaml.safe_load(text) for name, text in files.items() if not name.startswith("kustomization")]
-    return {each["kind"]: each for each in loaded}
+    """The manifests by the name of their file."""
+    files = manifests.texts(made)
+    return {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in files.items() if "kustom" not in name}
 
 
-def pod(made: Service, kind: str = "Deployment") -> Any:
-    return objects(made)[kind]["spec"]["template"]["spec"]
+def pod(made: Service, name: str = "deployment") -> Any:
+    return objects(made)[name]["spec"]["template"]["spec"]
 
 
 def container(made: Service) -> Any:
@@ -63,7 +68,7 @@ def refused(kind: type[Exception], **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(("labels", "wishes"), [(LABELS, Wishes()), (GPU, EVERYTHING)], ids=["plain", "everything"])
+@pytest.mark.parametrize(("labels", "wishes"), [(LABELS, Wishes()), (MOUNTED, EVERYTHING)], ids=["plain", "everything"])
 def test_every_manifest_is_valid_for_every_supported_kubernetes(
     version: str, labels: dict[str, str], wishes: Wishes
 ) -> None:
@@ -71,19 +76,54 @@ def test_every_manifest_is_valid_for_every_supported_kubernetes(
         kubernetes_validate.validate(made, version, strict=True)
 
 
+@pytest.mark.parametrize("version", WITH_IMAGE_VOLUMES)
+def test_a_volume_of_an_image_is_valid_where_kubernetes_has_it(version: str) -> None:
+    made = objects(service(MOUNTED, weights=WEIGHTS))
+    for name in ("deployment", "smoke-test"):
+        kubernetes_validate.validate(made[name], version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_predictor_of_an_inference_service_is_a_valid_pod(version: str) -> None:
+    predictor = objects(service(kserve=True))["inferenceservice"]["spec"]["predictor"]
+    of_kserve = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "labels", "annotations"}
+    spec = {key: value for key, value in predictor.items() if key not in of_kserve}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
+    kubernetes_validate.validate(made, version, strict=True)
+
+
+@pytest.mark.starts_programs
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl")
+@pytest.mark.parametrize("kserve", [False, True])
+def test_kustomize_reads_the_folder(kserve: bool, tmp_path: Path) -> None:
+    made = service(kserve=kserve)
+    manifests.write(manifests.texts(made), tmp_path / "out")
+    done = subprocess.run(["kubectl", "kustomize", tmp_path / "out"], capture_output=True, text=True, check=True)
+    found = {(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(done.stdout)}
+    written = {(each["kind"], each["metadata"]["name"]) for each in objects(made).values()}
+    assert found == {each for each in written if each[0] != "Job"}
+
+
 def test_the_kustomization_lists_every_file_but_the_smoke_test() -> None:
-    files = manifests.render(service())
+    files = manifests.texts(service())
     listed = yaml.safe_load(files["kustomization.yaml"])["resources"]
     assert {*listed, "kustomization.yaml", "smoke-test.yaml"} == set(files)
 
 
 def test_kserve_gets_an_inference_service_in_place_of_deployment_and_autoscaler() -> None:
-    assert set(objects(service(kserve=True))) == {"ServiceAccount", "ConfigMap", "InferenceService", "Job"}
+    assert {each["kind"] for each in objects(service(kserve=True)).values()} == {
+        *("ServiceAccount", "ConfigMap", "InferenceService", "NetworkPolicy", "Job"),
+    }
+
+
+def test_the_smoke_test_asks_the_service_that_kserve_makes() -> None:
+    made = service(kserve=True)
+    assert pod(made, "smoke-test")["containers"][0]["args"][-1] == f"--url=http://{made.name}-predictor"
 
 
 def test_text_of_labels_stays_text() -> None:
     odd = {**LABELS, "dev.modelyard.gate.override": "yes", "dev.modelyard.model.id": 'a: "b" {{ c }} #'}
-    notes = objects(service(odd, name="odd"))["Deployment"]["metadata"]["annotations"]
+    notes = objects(service(odd, name="odd"))["deployment"]["metadata"]["annotations"]
     assert notes["dev.modelyard/gate.override"] == "yes"
     assert notes["dev.modelyard/model.id"] == 'a: "b" {{ c }} #'
 
@@ -91,9 +131,9 @@ def test_text_of_labels_stays_text() -> None:
 # The very image
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Job"])
-def test_pods_run_the_image_by_digest(kind: str) -> None:
-    assert [each["image"] for each in pod(service(), kind)["containers"]] == [IMAGE]
+@pytest.mark.parametrize("name", ["deployment", "smoke-test"])
+def test_pods_run_the_image_by_digest(name: str) -> None:
+    assert [each["image"] for each in pod(service(), name)["containers"]] == [IMAGE]
 
 
 @pytest.mark.parametrize("image", ["registry.example/team/minilm:latest", "minilm", "minilm@sha256:abc"])
@@ -107,22 +147,27 @@ def test_an_image_of_others_is_refused() -> None:
 
 def test_an_image_without_a_verdict_is_refused() -> None:
     labels = {key: value for key, value in LABELS.items() if not key.endswith("gate")}
-    assert "carries no verdict" in refused(GateError, labels=labels)
+    assert "carries no passed verdict: it was never verified" in refused(GateError, labels=labels)
+
+
+def test_an_image_whose_failed_gate_was_accepted_is_refused_with_the_reason() -> None:
+    labels = {**LABELS, "dev.modelyard.gate": "overridden", "dev.modelyard.gate.override": "ticket 7"}
+    assert "its outputs differ, and were accepted: ticket 7" in refused(GateError, labels=labels)
 
 
 def test_the_smoke_test_asks_the_service() -> None:
     made = service()
-    job = objects(made)["Job"]
+    job = objects(made)["smoke-test"]
     assert job["metadata"]["name"] == f"{made.name}-smoke-{'a1' * 4}"
-    assert pod(made, "Job")["containers"][0]["args"] == ["smoke-test", "--json", f"--url=http://{made.name}"]
+    assert pod(made, "smoke-test")["containers"][0]["args"] == ["smoke-test", "--json", f"--url=http://{made.name}"]
 
 
 # Restricted
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Job"])
-def test_pods_keep_the_restricted_standard(kind: str) -> None:
-    found = pod(service(), kind)
+@pytest.mark.parametrize("name", ["deployment", "smoke-test"])
+def test_pods_keep_the_restricted_standard(name: str) -> None:
+    found = pod(service(), name)
     assert found["securityContext"]["runAsNonRoot"] is True
     assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert found["automountServiceAccountToken"] is False
@@ -136,12 +181,12 @@ def test_pods_keep_the_restricted_standard(kind: str) -> None:
 
 
 def test_the_server_may_not_ask_anybody() -> None:
-    policy = objects(service())["NetworkPolicy"]["spec"]
+    policy = objects(service())["networkpolicy"]["spec"]
     assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [])
 
 
 def test_only_the_own_namespace_and_those_named_may_ask_the_server() -> None:
-    (rule,) = objects(service(allow_namespaces="web"))["NetworkPolicy"]["spec"]["ingress"]
+    (rule,) = objects(service(allow_namespaces="web"))["networkpolicy"]["spec"]["ingress"]
     assert rule["from"] == [
         {"podSelector": {}},
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "web"}}},
@@ -149,8 +194,13 @@ def test_only_the_own_namespace_and_those_named_may_ask_the_server() -> None:
 
 
 def test_the_key_comes_from_a_secret_and_is_in_no_manifest() -> None:
-    (key,) = container(service(api_key_secret="keys"))["env"]  # noqa: S106 - a Secret's name
-    assert key["valueFrom"] == {"secretKeyRef": {"name": "keys", "key": "api-key"}}
+    made = service(api_key_secret="keys")  # noqa: S106 - a Secret's name
+    for name in ("deployment", "smoke-test"):
+        found = pod(made, name)
+        (only,) = found["containers"]
+        assert only["env"] == [{"name": "MODELYARD_API_KEY_FILE", "value": "/run/modelyard/api-key"}]
+        assert {"name": "api-key", "mountPath": "/run/modelyard", "readOnly": True} in only["volumeMounts"]
+        assert found["volumes"][-1]["secret"]["secretName"] == "keys"
 
 
 # Resources
@@ -173,29 +223,55 @@ def test_a_gpu_is_asked_for_and_its_taint_tolerated() -> None:
 
 
 def test_the_smoke_test_takes_no_gpu_from_the_server() -> None:
-    limits = pod(service(GPU), "Job")["containers"][0]["resources"]["limits"]
-    assert "nvidia.com/gpu" not in limits
+    (only,) = pod(service(GPU), "smoke-test")["containers"]
+    assert "nvidia.com/gpu" not in only["resources"]["limits"]
+    assert only["env"] == [{"name": "MODELYARD_DEVICE", "value": "cpu"}]
 
 
-def test_mounted_weights_come_read_only_from_the_claim() -> None:
-    made = service(GPU, weights="claim")
-    assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in container(made)["volumeMounts"]
-    assert pod(made)["volumes"][1]["persistentVolumeClaim"] == {"claimName": "claim", "readOnly": True}
+@pytest.mark.parametrize("name", ["deployment", "smoke-test"])
+@pytest.mark.parametrize(
+    ("weights", "volume"),
+    [
+        ("claim", {"persistentVolumeClaim": {"claimName": "claim", "readOnly": True}}),
+        (WEIGHTS, {"image": {"reference": WEIGHTS, "pullPolicy": "IfNotPresent"}}),
+    ],
+    ids=["claim", "image"],
+)
+def test_mounted_weights_come_read_only(name: str, weights: str, volume: dict[str, Any]) -> None:
+    found = pod(service(MOUNTED, weights=weights), name)
+    assert {"name": "weights", "mountPath": "/weights", "readOnly": True} in found["containers"][0]["volumeMounts"]
+    assert {"name": "weights", **volume} in found["volumes"]
+
+
+def test_no_pod_has_less_memory_than_the_artifact_states() -> None:
+    resources = container(service({**LABELS, "dev.modelyard.memory.needed": str(1 << 30)}))["resources"]
+    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("1024Mi", "1280Mi")
+
+
+def test_memory_may_be_named() -> None:
+    resources = container(service(memory="3Gi"))["resources"]
+    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("3Gi", "3Gi")
+
+
+def test_memory_that_nobody_measured_is_to_be_named() -> None:
+    labels = {key: value for key, value in LABELS.items() if "memory" not in key}
+    assert "does not say how much memory it takes" in refused(UsageError, labels=labels)
+    assert service(labels, memory="1Gi").memory_limit == "1Gi"
 
 
 def test_a_pod_has_time_to_finish_what_it_has_begun() -> None:
     made = service()
-    grace = int(objects(made)["ConfigMap"]["data"]["MODELYARD_GRACE_SECONDS"])
+    grace = int(objects(made)["configmap"]["data"]["MODELYARD_GRACE_SECONDS"])
     assert pod(made)["terminationGracePeriodSeconds"] > grace + made.pause_seconds
     assert f"time.sleep({made.pause_seconds})" in container(made)["lifecycle"]["preStop"]["exec"]["command"][-1]
 
 
 def test_the_autoscaler_alone_says_how_many_pods_there_are() -> None:
     found = objects(service(replicas=3, max_replicas=5))
-    assert "replicas" not in found["Deployment"]["spec"]
-    assert (found["HorizontalPodAutoscaler"]["spec"]["minReplicas"], found["PodDisruptionBudget"]["spec"]) == (
+    assert "replicas" not in found["deployment"]["spec"]
+    assert (found["horizontalpodautoscaler"]["spec"]["minReplicas"], found["poddisruptionbudget"]["spec"]) == (
         3,
-        {"maxUnavailable": 1, "selector": {"matchLabels": found["Deployment"]["spec"]["selector"]["matchLabels"]}},
+        {"maxUnavailable": 1, "selector": {"matchLabels": found["deployment"]["spec"]["selector"]["matchLabels"]}},
     )
 
 
@@ -225,6 +301,13 @@ def test_a_version_is_a_labels_value() -> None:
     [
         ({"name": "No_Name"}, "--name 'No_Name' is no name of a Service"),
         ({"cpu": "two"}, "--cpu 'two' is no amount"),
+        ({"cpu": "0"}, "--cpu '0' is no amount"),
+        ({"memory": "2"}, "--memory '2' is no amount"),
+        ({"pull_secret": "A B"}, "--pull-secret 'A B' is no name"),
+        ({"allow_namespaces": "web,B"}, "--allow-namespaces 'B' is no name"),
+        ({"weights": "claim"}, "the image carries its weights"),
+        ({"labels": MOUNTED}, "the image does not carry its weights"),
+        ({"labels": MOUNTED, "weights": "team/weights:1"}, "neither a claim's name nor an image by digest"),
         ({"replicas": 0}, "leave no number of pods"),
         ({"replicas": 5, "max_replicas": 4}, "leave no number of pods"),
     ],
@@ -237,13 +320,30 @@ def test_a_wish_that_cannot_be_is_refused(wishes: dict[str, Any], said: str) -> 
 
 
 def test_an_older_set_is_replaced_whole(tmp_path: Path) -> None:
-    manifests.write(manifests.render(service()), tmp_path / "out")
-    manifests.write(manifests.render(service(kserve=True)), tmp_path / "out")
+    manifests.write(manifests.texts(service()), tmp_path / "out")
+    manifests.write(manifests.texts(service(kserve=True)), tmp_path / "out")
     assert "deployment.yaml" not in {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    with pytest.raises(UsageError, match="holds files that are no manifests"):
-        manifests.write(manifests.render(service()), tmp_path)
-    assert (tmp_path / "mine").read_text() == "mine"
+@pytest.mark.parametrize("name", ["mine", "kustomization.yaml"])
+def test_a_folder_with_other_files_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="holds files that `invoke manifests` did not write"):
+        manifests.write(manifests.texts(service()), tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_that_were_put_beside_an_older_set_are_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifests.write(manifests.texts(service()), out)
+    (out / "overlay.yaml").write_text("mine")
+    with pytest.raises(UsageError, match="did not write"):
+        manifests.write(manifests.texts(service()), out)
+    assert (out / "overlay.yaml").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_a_usage_error(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        manifests.write(manifests.texts(service()), tmp_path / out)

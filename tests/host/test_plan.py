@@ -327,6 +327,12 @@ def test_labels_say_what_is_in_the_image_and_where_it_came_from() -> None:
     }
 
 
+def test_labels_say_what_a_machine_must_give() -> None:
+    spec = samples.target(options=WEIGHTS, device="nvidia.com/gpu")
+    labels = planning.labels(samples.plan(spec=spec, extra={"weights": "mounted"}), {}, samples.CREATED)
+    assert (labels[f"{LABEL}.device"], labels[f"{LABEL}.weights"]) == ("nvidia.com/gpu", "/weights")
+
+
 def test_labels_follow_the_oci_specification_too() -> None:
     labels = planning.labels(samples.plan(), {}, samples.CREATED)
     oci = {key.rpartition("image.")[2]: value for key, value in labels.items() if key.startswith("org.opencontainers")}

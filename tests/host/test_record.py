@@ -75,7 +75,7 @@ def test_an_image_that_does_not_say_what_it_is_fails() -> None:
 
 def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
     sizes = Sizes(total=3, artifact=1, without_artifact=2)
-    assert record.figures(samples.report(peak_memory_bytes=300), sizes, "") == {
+    assert record.figures(samples.report(peak_memory_bytes=300), sizes, samples.info(memory_bytes=200), "") == {
         "gate": "passed",
         "gate.max_abs_diff": "3e-05",
         "gate.agreement": "1",
@@ -83,12 +83,15 @@ def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
         "latency.p95-ms": "4.00",
         "size.without-model": "2",
         "memory.peak": "300",
+        "memory.needed": "200",
     }
 
 
 def test_a_model_that_generates_is_labelled_with_the_latency_of_its_tokens() -> None:
     tokens = TokenLatency(first_p50_ms=80, first_p95_ms=90, next_p50_ms=8, next_p95_ms=9.5)
-    labels = record.figures(samples.report(latency=None, token_latency=tokens), samples.record().sizes, "")
+    labels = record.figures(
+        samples.report(latency=None, token_latency=tokens), samples.record().sizes, samples.info(), ""
+    )
     assert {key: value for key, value in labels.items() if key.startswith("latency")} == {
         "latency.first-p50-ms": "80.00",
         "latency.first-p95-ms": "90.00",
@@ -99,16 +102,16 @@ def test_a_model_that_generates_is_labelled_with_the_latency_of_its_tokens() -> 
 
 def test_an_accepted_failure_is_in_the_labels_with_its_reason() -> None:
     verdict = samples.failed(figures=[Figures(case="a", agreement=0.5)], latency=None)
-    labels = record.figures(verdict, samples.record().sizes, "ticket 7")
+    labels = record.figures(verdict, samples.record().sizes, samples.info(), "ticket 7")
     assert (labels["gate"], labels["gate.override"], labels["gate.agreement"]) == ("overridden", "ticket 7", "0.5")
 
 
 def test_a_reason_that_was_not_needed_is_not_in_the_labels() -> None:
-    assert record.figures(samples.report(), samples.record().sizes, "ticket 7")["gate"] == "passed"
+    assert record.figures(samples.report(), samples.record().sizes, samples.info(), "ticket 7")["gate"] == "passed"
 
 
 def test_a_report_without_latency_leaves_its_labels_out() -> None:
-    labels = record.figures(samples.failed(latency=None), samples.record().sizes, "x")
+    labels = record.figures(samples.failed(latency=None), samples.record().sizes, samples.info(), "x")
     assert not [key for key in labels if key.startswith("latency")]
 
 
