@@ -1,7 +1,6 @@
 """What is known of an image, and the options, to Kubernetes manifests: a Kustomize base. Pure but for `write`."""
 
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ SMOKE = "smoke-test"
 KUSTOMIZATION = "kustomization"
 WRITTEN = "written by `invoke manifests`"
 """What the kustomization says of itself; one that does not is somebody's own."""
+OWN = {f"{name}.yaml" for name in (*FILES, *KSERVE_FILES, KUSTOMIZATION, SMOKE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,32 +192,36 @@ def texts(service: Service) -> dict[str, str]:
 
 
 def write(files: Mapping[str, str], out: Path) -> None:
-    """Write the manifests into a folder of their own: an older set goes, anything else is left alone.
+    """Write the manifests: files of an older set are replaced, or removed; what somebody put beside them stays.
 
     Raises:
-        UsageError: the folder holds other files, or cannot be written.
+        UsageError: the folder is somebody else's, or cannot be written.
 
     """
     try:
         _require_own(out)
-        fresh = out.with_name(f"{out.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in OWN - files.keys():
+            (out / name).unlink(missing_ok=True)
         for name, text in files.items():
-            (fresh / name).write_text(text)
-        shutil.rmtree(out, ignore_errors=True)
-        fresh.rename(out)
+            _replace(out / name, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}", "name another folder with --out") from error
 
 
+def _replace(file: Path, text: str) -> None:
+    """In one step: somebody may be applying the folder."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.rename(file)
+
+
 def _require_own(out: Path) -> None:
-    """Raise `UsageError` for a folder that holds anything but an earlier set of ours."""
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
-    own = {f"{name}.yaml" for name in (*FILES, *KSERVE_FILES, KUSTOMIZATION, SMOKE)}
-    ours = found <= own and WRITTEN in (out / f"{KUSTOMIZATION}.yaml").read_text() if found else True
-    if not ours:
-        raise UsageError(f"{out} holds files that `invoke manifests` did not write", "name a folder of its own")
+    """Raise `UsageError` for a folder that is not empty and has no kustomization of ours."""
+    kustomization = out / f"{KUSTOMIZATION}.yaml"
+    if not out.exists() or not any(out.iterdir()) or (kustomization.exists() and WRITTEN in kustomization.read_text()):
+        return
+    raise UsageError(f"{out} holds files that `invoke manifests` did not write", "name a folder of its own")
 
 
 @contextmanager

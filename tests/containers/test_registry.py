@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -324,3 +325,34 @@ def test_an_image_that_is_not_there_is_a_usage_error(shop: Shop, repository: Cal
     assert done.stderr.startswith(f"error: there is no {shop.name('team/minilm:2')}")
     with repository("team/minilm") as opened, pytest.raises(NotThereError):
         opened.manifest(f"sha256:{'0' * 64}")
+
+
+# To a cluster
+
+
+def test_manifests_are_made_of_what_the_registry_says(
+    shop: Shop, pushed: Pushed, minilm: Built, tmp_path: Path
+) -> None:
+    done = shop.invoke("manifests", "--image", exact(pushed), "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "out/deployment.yaml").read_text()
+    assert f'image: "{exact(pushed)}"' in written
+    assert minilm.record.info.manifest.model.digest in written
+    peak = minilm.record.verdict.peak_memory_bytes
+    asked = int(re.findall(r'requests: .*memory: "(\d+)Mi"', written)[0]) << 20
+    assert peak < asked < 2 * peak
+
+
+def test_an_image_by_tag_gets_no_manifests(shop: Shop, pushed: Pushed, tmp_path: Path) -> None:
+    done = shop.invoke("manifests", "--image", pushed.reference, "--out", tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out").exists()) == (2, False)
+    assert "is not named by digest" in done.stderr
+
+
+def test_an_image_that_went_without_a_verdict_gets_no_manifests(shop: Shop, yard: Yard, tmp_path: Path) -> None:
+    runtime = base.bootstrap(yard.config, lambda _: None)[1].reference
+    done = shop.invoke("push", "--image", runtime, "--registry", shop.name("team/foreign"), "--unverified", "--json")
+    where = parse(shop.name("team/foreign")).at(json.loads(done.stdout)["digest"])
+    refused = shop.invoke("manifests", "--image", where, "--out", tmp_path / "out")
+    assert (refused.returncode, (tmp_path / "out").exists()) == (2, False)
+    assert "was not built by `invoke build`" in refused.stderr

@@ -158,6 +158,17 @@ def test_probes_need_no_key(locked: httpx.Client) -> None:
     assert [locked.get(path).status_code for path in ("/v2/health/ready", "/health", "/metrics")] == [200] * 3
 
 
+@pytest.mark.parametrize(("key", "code"), [(KEY, Exit.PASS), ("another", Exit.DIFFERS)])
+def test_the_smoke_test_asks_a_server_in_another_container(key: str, code: Exit, yard: Yard, minilm: Built) -> None:
+    image, own = minilm.record.reference, f"--env=MODELYARD_API_KEY={KEY}"
+    with serving(yard.engine, image, own) as server:
+        flags = (f"--network=container:{server.container}", f"--env=MODELYARD_API_KEY={key}", *HARDENED)
+        done = yard.engine.run(image, "smoke-test", "--json", "--url=http://127.0.0.1:8080", flags=flags)
+        report = msgspec.json.decode(done.stdout, type=Report)
+        assert (done.returncode, report.exit, len(report.checks)) == (code, code, 6)
+        assert bool(report.http_figures) == (code == Exit.PASS)
+
+
 def test_the_key_is_in_no_log(yard: Yard, minilm: Built) -> None:
     with serving(yard.engine, minilm.record.reference, f"--env=MODELYARD_API_KEY={KEY}") as server:
         header = {"authorization": f"Bearer {KEY}"}

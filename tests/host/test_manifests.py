@@ -333,13 +333,13 @@ def test_a_folder_with_other_files_is_left_alone(name: str, tmp_path: Path) -> N
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_files_that_were_put_beside_an_older_set_are_left_alone(tmp_path: Path) -> None:
+def test_files_that_were_put_beside_an_older_set_stay(tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifests.write(manifests.texts(service()), out)
-    (out / "overlay.yaml").write_text("mine")
-    with pytest.raises(UsageError, match="did not write"):
-        manifests.write(manifests.texts(service()), out)
-    assert (out / "overlay.yaml").exists()
+    (out / "patch.yaml").write_text("mine")
+    (out / "overlay").mkdir()
+    manifests.write(manifests.texts(service(kserve=True)), out)
+    assert {path.name for path in out.iterdir()} == {*manifests.texts(service(kserve=True)), "patch.yaml", "overlay"}
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
