@@ -1,46 +1,59 @@
 """Runs in a pod on its own: asks a service without a pause, and says every second how often it was answered."""
 
+import http.client
 import json
 import sys
 import threading
 import time
-import urllib.request
+from contextlib import closing
 from dataclasses import dataclass, field
+
+TIMEOUT = 30
+HEADERS = {"content-type": "application/json"}
 
 
 @dataclass(kw_only=True)
 class Load:
-    """Clients that ask at once, each on a new connection for every request, as a Service spreads them.
+    """Clients that ask at once.
 
     Attributes:
+        host: the service, by name.
+        model: what is asked.
         failed: what was not answered, and when, in seconds since the start.
 
     """
 
-    url: str
+    host: str
     model: str
     answered: int = 0
     failed: list[str] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self) -> None:
-        """Ask, over and over."""
-        body = json.dumps({"model": self.model, "input": "Hello, world"}).encode()
+    def ask(self, *, keeping: bool) -> None:
+        """Ask, over and over: on one connection for as long as the server keeps it, or on a new one every time."""
+        connection = http.client.HTTPConnection(self.host, timeout=TIMEOUT)
         while True:
-            request = urllib.request.Request(  # noqa: S310 - the test names it
-                f"{self.url}/v1/embeddings", body, {"content-type": "application/json"}
-            )
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-                    json.load(response)
-            except (OSError, ValueError) as error:
+                self._ask(connection)
+            except (OSError, http.client.HTTPException) as error:
                 with self.lock:
-                    self.failed.append(f"{time.monotonic() - self.since:.1f} s: {error!r}")
+                    how = "kept" if keeping else "new"
+                    self.failed.append(f"{time.monotonic() - self.since:.1f} s, {how} connection: {error!r}")
+                connection.close()
                 time.sleep(0.5)
-            else:
-                with self.lock:
-                    self.answered += 1
+            if not keeping:
+                connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> None:
+        body = json.dumps({"model": self.model, "input": "Hello, world"})
+        connection.request("POST", "/v1/embeddings", body, HEADERS)
+        with closing(connection.getresponse()) as response:
+            said = response.read()
+            if response.status != http.client.OK:
+                raise http.client.HTTPException(response.status, said[:200])
+        with self.lock:
+            self.answered += 1
 
     def told(self) -> str:
         """What came of it so far."""
@@ -48,11 +61,11 @@ class Load:
             return json.dumps({"answered": self.answered, "failed": self.failed[:20]})
 
 
-def main(url: str, model: str, clients: int) -> None:
-    """Ask until the pod is deleted."""
-    load = Load(url=url, model=model)
-    for _ in range(clients):
-        threading.Thread(target=load.ask, daemon=True).start()
+def main(host: str, model: str, clients: int) -> None:
+    """Ask until the pod is deleted: every other client keeps its connection."""
+    load = Load(host=host, model=model)
+    for number in range(clients):
+        threading.Thread(target=load.ask, kwargs={"keeping": bool(number % 2)}, daemon=True).start()
     while True:
         time.sleep(1)
         print(load.told(), flush=True)

@@ -80,6 +80,12 @@ class Site:
         """All that is ours in the namespace."""
         return set(self.kubectl("get", KINDS, f"--selector={OURS}", "--output=name").split())
 
+    def settings(self) -> dict[str, Any]:
+        """Everything that was applied and lasts, without what the cluster itself notes."""
+        kinds = "deployments,services,configmaps,serviceaccounts,networkpolicies"
+        listed = json.loads(self.kubectl("get", kinds, f"--selector={OURS}", "--output=json"))["items"]
+        return {f"{each['kind']}/{each['metadata']['name']}": _settings(each) for each in listed}
+
     def pods(self) -> dict[str, str]:
         """The serving pods by name that are ready and do not end, and their images."""
         selector = f"--selector=app.kubernetes.io/name={NAME},app.kubernetes.io/component=server"
@@ -138,7 +144,7 @@ class Clients:
         return until(lambda: self.told()["answered"] > before, 30)
 
     def pod(self, image: str) -> dict[str, Any]:
-        argv = ["/usr/bin/python3", "-c", Path(load.__file__).read_text(), f"http://{NAME}", MODEL, str(CLIENTS)]
+        argv = ["/usr/bin/python3", "-c", Path(load.__file__).read_text(), NAME, MODEL, str(CLIENTS)]
         limits = {"cpu": "300m", "memory": "128Mi"}
         container = {
             "name": self.name,
@@ -158,6 +164,15 @@ class Clients:
             },
         }
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec}
+
+
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    notes = found["metadata"].get("annotations", {})
+    return {
+        "labels": found["metadata"]["labels"],
+        "annotations": {key: value for key, value in notes.items() if key.startswith("dev.modelyard")},
+        **{part: found[part] for part in ("spec", "data") if part in found},
+    }
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

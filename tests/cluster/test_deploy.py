@@ -48,7 +48,7 @@ def test_a_first_deployment_that_fails_leaves_nothing(site: Site, damaged: str) 
     done = site.deploy(damaged, name="first")
     assert done.returncode == ClusterError.exit_code, done.stderr
     assert "ended with exit code 3 (artifact damaged)" in done.stderr
-    assert until(lambda: site.objects() == set())
+    assert site.objects() == set()
 
 
 # What serves
@@ -83,27 +83,30 @@ def test_an_image_whose_pods_do_not_start_is_taken_back_and_no_request_fails(
     site: Site, good: str, damaged: str, deployed: "subprocess.CompletedProcess[str]"
 ) -> None:
     del deployed
-    before = site.pods()
+    before, settings = site.pods(), site.settings()
     with site.load(good) as clients:
-        done = site.deploy(damaged)
+        done = site.deploy(damaged, "--memory", "1Gi", "--allow-namespaces", "elsewhere")
         assert clients.goes_on()
         assert clients.told()["failed"] == []
     assert done.returncode == ClusterError.exit_code, done.stdout
     assert "ended with exit code 3 (artifact damaged)" in done.stderr
     assert site.pods() == before
+    assert site.settings() == settings
 
 
 def test_an_image_that_answers_otherwise_is_taken_back_and_no_request_fails(
     site: Site, good: str, different: str, deployed: "subprocess.CompletedProcess[str]"
 ) -> None:
     del deployed
+    settings = site.settings()
     with site.load(good) as clients:
         done = site.deploy(different)
         assert clients.goes_on()
         assert clients.told()["failed"] == []
     assert done.returncode == GateError.exit_code, done.stdout
-    assert "does not reproduce the original model" in done.stderr
-    assert until(lambda: list(site.pods().values()) == [good, good])
+    assert f"{NAME} does not answer as its image was proved (reference)" in done.stderr
+    assert list(site.pods().values()) == [good, good]
+    assert site.settings() == settings
 
 
 def test_after_that_the_next_image_is_deployed_as_ever(
@@ -121,7 +124,7 @@ def test_undeploy_leaves_nothing(site: Site, deployed: "subprocess.CompletedProc
     del deployed
     done = site.undeploy()
     assert done.returncode == 0, done.stderr
-    assert until(lambda: site.objects() == set(), 90)
+    assert site.objects() == set()
 
 
 def test_the_current_context_was_never_asked(site: Site, decoy: Decoy) -> None:
