@@ -284,9 +284,9 @@ def find(context: str, namespace: str) -> Cluster:
     program = shutil.which("kubectl")
     if program is None:
         raise UsageError("there is no kubectl on PATH", "https://kubernetes.io/docs/tasks/tools/")
-    listed = subprocess.run(
-        [program, "config", "get-contexts", "--output=name"], check=False, capture_output=True, text=True
-    ).stdout.split()
+    # Some kubectls ask a context's server for its version before anything else: that must not be the current one's.
+    argv = [program, f"--context={context or 'none'}", "config", "get-contexts", "--output=name"]
+    listed = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
     if context not in listed:
         known = ", ".join(listed) or "none (is KUBECONFIG set?)"
         said = f"there is no context {context!r}" if context else "no context was named"

@@ -78,13 +78,13 @@ def decoy() -> Iterator[Decoy]:
 @pytest.fixture(scope="session")
 def kubeconfig(context: str, decoy: Decoy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The named context, beside a current one that leads elsewhere."""
+    found = json.loads(kubectl("config", "view", "--minify", "--flatten", f"--context={context}", "--output=json"))
+    server = f"http://127.0.0.1:{decoy.server_address[1]}"
+    found["clusters"].append({"name": "decoy", "cluster": {"server": server}})
+    found["contexts"].append({"name": "decoy", "context": {"cluster": "decoy"}})
     file = tmp_path_factory.mktemp("kubeconfig") / "config"
     file.touch(0o600)
-    file.write_text(kubectl("config", "view", "--minify", "--flatten", f"--context={context}"))
-    here = f"--kubeconfig={file}"
-    kubectl("config", "set-cluster", "decoy", f"--server=http://127.0.0.1:{decoy.server_address[1]}", here)
-    kubectl("config", "set-context", "decoy", "--cluster=decoy", here)
-    kubectl("config", "use-context", "decoy", here)
+    file.write_text(json.dumps({**found, "current-context": "decoy"}))  # JSON is YAML
     return file
 
 

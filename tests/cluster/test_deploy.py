@@ -3,7 +3,9 @@
 `invoke test --cluster CONTEXT` runs these, in the order in which they are written.
 """
 
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -113,7 +115,7 @@ def test_after_that_the_next_image_is_deployed_as_ever(
     site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
 ) -> None:
     del deployed
-    done = site.deploy(good, "--cpu", "250m")
+    done = site.deploy(good, "--memory", "640Mi")
     assert done.returncode == 0, done.stderr
 
 
@@ -127,6 +129,7 @@ def test_undeploy_leaves_nothing(site: Site, deployed: "subprocess.CompletedProc
     assert site.objects() == set()
 
 
-def test_the_current_context_was_never_asked(site: Site, decoy: Decoy) -> None:
-    assert site.kubectl("config", "current-context") == "decoy\n"
+def test_the_current_context_stays_and_was_never_asked(site: Site, kubeconfig: Path, decoy: Decoy) -> None:
+    assert site.objects() == set()
+    assert json.loads(kubeconfig.read_text())["current-context"] == "decoy"
     assert decoy.visits == 0
