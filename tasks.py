@@ -104,6 +104,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
         "accept-failed-gate": "a reason to name an image although the gate fails; it is written into the image",
         "allow-pickle": "load a checkpoint that can run code when it is loaded",
         "trust-remote-code": "run Python code that comes with the model",
+        "builder": "a buildx builder that builds elsewhere, such as on a cluster's BuildKit; see `docker buildx ls`",
         "dry-run": "say what would be built, build nothing",
         "json": "print the record as JSON, nothing else",
         **flags.helps(TARGETS_FLAGS),
@@ -125,6 +126,7 @@ def build(
     accept_failed_gate: str = "",
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    builder: str = "",
     dry_run: bool = False,
     json: bool = False,
     extra: Mapping[str, str | bool] = MappingProxyType({}),
@@ -146,7 +148,9 @@ def build(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    request = line.Request(target=_target(target), model=settings.model(model), task=task, options=options)
+    request = line.Request(
+        target=_target(target), model=settings.model(model), task=task, options=options, builder=builder
+    )
     with progress.shown(quiet=json) as shown:
         if dry_run:
             job = line.prepare(request, settings, shown).job

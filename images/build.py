@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import re
 import shutil
 import stat
@@ -13,7 +14,22 @@ from pathlib import Path
 
 import filelock
 
-from images import base, context, engine, locks, model, plan, record, render, revision, spec, suite, verify, wheels
+from images import (
+    base,
+    context,
+    engine,
+    layout,
+    locks,
+    model,
+    plan,
+    record,
+    render,
+    revision,
+    spec,
+    suite,
+    verify,
+    wheels,
+)
 from images.config import ROOT, Config
 from images.errors import BusyError, EngineError, ModelError, disk_guard
 from images.inside.original import ERROR
@@ -31,12 +47,18 @@ MARKER = re.compile(rf"{ERROR} (\{{.*\}})")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the command line asked for."""
+    """What the command line asked for.
+
+    Attributes:
+        builder: the buildx builder that is to build, by name; empty for the engine itself.
+
+    """
 
     target: str
     model: str
     task: str = ""
     options: plan.Options = field(default_factory=plan.Options)
+    builder: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +129,11 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
         machine = engine.require(config)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False)
+        if request.builder:
+            machine.require_builder(request.builder)
         for each in prepared.bases:
             machine.load_base(each.tar, each.reference)
-        with _candidate(machine, prepared, config, progress) as image:
+        with _candidate(machine, prepared, request.builder, config, progress) as image:
             progress.step("measuring the image")
             unpacked = wheels.unpacked(job.target.lock("run"), config.cache)
             sizes = record.measure(machine, image, job.target, unpacked)
@@ -189,7 +213,9 @@ def _alone(tag: str, cache: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progress: Progress) -> Iterator[str]:
+def _candidate(
+    machine: engine.Engine, prepared: Prepared, builder: str, config: Config, progress: Progress
+) -> Iterator[str]:
     """The finished image without a name; gone at the end, unless a named one shares its layers."""
     job = prepared.job
     progress.step("fetching the locked wheels")
@@ -205,12 +231,28 @@ def _candidate(machine: engine.Engine, prepared: Prepared, config: Config, progr
         for name in job.target.used(job.exporter)
     }
     files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
-    with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
-        image = _build(machine, folder, job, config, progress)
+    with (
+        context.write(job, model=files, wheels=collected, cache=config.cache) as folder,
+        _away(builder, prepared, config) as away,
+    ):
+        image = _build(machine, folder, job, away, config, progress)
     try:
         yield image
     finally:
         machine.remove(image)
+
+
+@contextmanager
+def _away(builder: str, prepared: Prepared, config: Config) -> Iterator[engine.Away | None]:
+    """Who builds elsewhere, with the bases that only this machine has."""
+    if not builder:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(dir=config.cache, prefix="bases-") as folder:
+        made = layout.write(prepared.bases, platform.machine(), Path(folder))
+        # By tag: some versions of buildx do not take a layout's digest.
+        contexts = {each.reference: f"oci-layout://{each.folder}:{layout.TAG}" for each in made}
+        yield engine.Away(builder=builder, contexts=contexts)
 
 
 @contextmanager
@@ -236,13 +278,22 @@ def _show_to_all(source: Path, path: Path) -> None:
     path.chmod(0o644)
 
 
-def _build(machine: engine.Engine, folder: Path, job: plan.Plan, config: Config, progress: Progress) -> str:
+def _build(
+    machine: engine.Engine,
+    folder: Path,
+    job: plan.Plan,
+    away: engine.Away | None,
+    config: Config,
+    progress: Progress,
+) -> str:
     log = log_file(config, job.tag)
     log.parent.mkdir(parents=True, exist_ok=True)
-    progress.step(f"building {job.tag} with {machine}")
+    progress.step(f"building {job.tag} with {f'the builder {away.builder}' if away else machine}")
     try:
         with log.open("w") as file:
-            return machine.build(folder, args=job.args, labels={}, log=file, line=lambda text: _show(text, progress))
+            return machine.build(
+                folder, args=job.args, labels={}, log=file, line=lambda text: _show(text, progress), away=away
+            )
     except EngineError as error:
         raise _explained(error, log) from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from images.config import Config
-from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, mask
+from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError, mask
 
 FIRST_CLIENT_WITHOUT_BUILDER = 23
 """Docker clients from this version on build with the buildx plugin only; older ones carry BuildKit's client."""
@@ -83,6 +83,20 @@ class Served:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Away:
+    """A buildx builder that builds elsewhere: in a container, in a cluster, on another machine.
+
+    Attributes:
+        builder: its name, as `docker buildx ls` has it.
+        contexts: what it gets for images that only this machine has, as `--build-context` takes it, by reference.
+
+    """
+
+    builder: str
+    contexts: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Engine:
     """A reachable engine that can build.
 
@@ -129,8 +143,9 @@ class Engine:
         log: IO[str],
         line: Line,
         dockerfile: Path | None = None,
+        away: Away | None = None,
     ) -> str:
-        """Build a folder with no network and return the image's id; nothing is tagged.
+        """Build a folder with no network and return the image's id, which this engine has; nothing is tagged.
 
         Args:
             folder: the build context.
@@ -139,18 +154,34 @@ class Engine:
             log: where every line of output goes.
             line: called with every line, for progress.
             dockerfile: another file than the folder's `Dockerfile`.
+            away: who builds, if not this engine.
 
         Raises:
             EngineError: a step failed (with the log's tail) or the engine died; DiskFullError: the disk is full.
 
         """
         iidfile = folder.parent / f"{folder.name}.iid"
-        argv = build_command(folder, iidfile, args=args, labels=labels, dockerfile=dockerfile)
+        argv = build_command(folder, iidfile, args=args, labels=labels, dockerfile=dockerfile, away=away)
         try:
-            self._stream(argv, log, line)
+            self._stream(argv, log, line, lambda output: failure("a build step failed", output, away))
             return _digest(iidfile.read_text().strip())
         finally:
             iidfile.unlink(missing_ok=True)
+
+    def require_builder(self, name: str) -> None:
+        """Raise `UsageError` when there is no buildx builder of that name."""
+        if Path(self.program).name != "docker" or self._call("buildx", "version").returncode:
+            raise UsageError(
+                f"--builder {name} needs docker with its buildx plugin, which {self} has not",
+                "https://github.com/docker/buildx#installing",
+            )
+        if self._call("buildx", "inspect", name, timeout=PATIENCE).returncode:
+            listed = self._call("buildx", "ls").stdout.splitlines()[1:]
+            known = [line.split()[0].rstrip("*") for line in listed if line and not line.startswith((" ", "\\"))]
+            raise UsageError(
+                f"there is no builder {name!r}",
+                f"make it by docker buildx create, or name one of: {', '.join(known)}",
+            )
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image a name; the name moves if another image had it."""
@@ -311,7 +342,7 @@ class Engine:
         argv: Sequence[str],
         log: IO[str],
         line: Line,
-        explained: Callable[[str], ImageError] = lambda output: failure("a build step failed", output),
+        explained: Callable[[str], ImageError],
     ) -> None:
         with subprocess.Popen(
             [self.program, *argv],
@@ -335,11 +366,17 @@ class Engine:
 
 
 def build_command(
-    folder: Path, iidfile: Path, *, args: Mapping[str, str], labels: Mapping[str, str], dockerfile: Path | None = None
+    folder: Path,
+    iidfile: Path,
+    *,
+    args: Mapping[str, str],
+    labels: Mapping[str, str],
+    dockerfile: Path | None = None,
+    away: Away | None = None,
 ) -> list[str]:
-    """The one argv that docker with BuildKit, buildx, podman and buildah all take."""
+    """The one argv that docker with BuildKit, buildx, podman and buildah all take; for a builder away, buildx's own."""
     return [
-        "build",
+        *(_elsewhere(away) if away else ["build"]),
         "--network=none",
         f"--file={dockerfile or folder / 'Dockerfile'}",
         f"--iidfile={iidfile}",
@@ -349,7 +386,21 @@ def build_command(
     ]
 
 
-def failure(what: str, output: str) -> EngineError | DiskFullError:
+def _elsewhere(away: Away) -> list[str]:
+    """Without provenance of its own, which `docker load` does not take; that of the push has more."""
+    contexts = [f"--build-context={name}={where}" for name, where in sorted(away.contexts.items())]
+    return [
+        "buildx",
+        "build",
+        f"--builder={away.builder}",
+        "--load",
+        "--provenance=false",
+        "--progress=plain",
+        *contexts,
+    ]
+
+
+def failure(what: str, output: str, away: Away | None = None) -> EngineError | DiskFullError:
     """The error that an engine's output stands for."""
     if FULL.search(output):
         return DiskFullError(
@@ -357,6 +408,12 @@ def failure(what: str, output: str) -> EngineError | DiskFullError:
             "free space, or run `invoke clean` to remove what earlier builds cached",
         )
     if DEAD.search(output) and not STEP_ENDED.search(output):
+        if away:
+            said = mask("\n".join(output.strip().splitlines()[-3:]))
+            return EngineError(
+                f"the builder {away.builder} does not answer, or stopped:\n{said}",
+                f"docker buildx inspect {away.builder} tells more",
+            )
         return EngineError("the container engine stopped answering", "run `invoke setup`, then the same command again")
     tail = "\n".join(output.strip().splitlines()[-25:])
     return EngineError(f"{what}; the end of its output:\n{tail}")

@@ -14,7 +14,7 @@ import msgspec
 
 from images import plan as planning
 from images.config import Bootstrap, Config, Example
-from images.engine import Engine, ImageFacts, Line
+from images.engine import Away, Engine, ImageFacts, Line
 from images.inside.compare import Figures
 from images.inside.contract import Bounds, FileDigest, Manifest, ModelFacts
 from images.inside.report import Check, Latency, Report
@@ -207,13 +207,14 @@ class FakeEngine(Engine):
         log: IO[str],
         line: Line,
         dockerfile: Path | None = None,
+        away: Away | None = None,
     ) -> str:
         """Store an image `sha256:candidate`."""
         del args, dockerfile
         assert (folder / "Dockerfile").exists()
         log.write("[run 1/1] RUN true\n")
         line("[run 1/1] RUN true")
-        return self._stored("build", "sha256:candidate", labels)
+        return self._stored(f"build on {away.builder}" if away else "build", "sha256:candidate", labels)
 
     def relabel(self, reference: str, labels: Mapping[str, str], work: Path, *, accepted: bool = False) -> str:
         """Store an image `sha256:final` with these labels."""

@@ -205,10 +205,10 @@ Line = Callable[..., Built]
 def line(folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     """Builds on an engine in memory, with no wheels."""
 
-    def run(machine: FakeEngine, **options: Any) -> Built:
+    def run(machine: FakeEngine, builder: str = "", **options: Any) -> Built:
         monkeypatch.setattr(engine, "require", lambda _: machine)
         monkeypatch.setattr(wheels, "collect", _no_wheels)
-        asked = Request(target=TARGET, model=str(folder), options=Options(tag="a/b:c", **options))
+        asked = Request(target=TARGET, model=str(folder), options=Options(tag="a/b:c", **options), builder=builder)
         return build.build(asked, samples.config(cache), Quiet(), tmp_path / "dist")
 
     return run
@@ -234,6 +234,14 @@ def test_an_image_is_measured_and_proved_before_it_gets_its_name(line: Line) -> 
         "untag",
         "remove sha256:candidate",
     ]
+
+
+def test_what_a_builder_elsewhere_built_is_proved_here(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, required = samples.engine(), list[str]()
+    monkeypatch.setattr(FakeEngine, "require_builder", lambda _, name: required.append(name))
+    line(machine, builder="farm")
+    assert required == ["farm"]
+    assert machine.asked[:2] == ["build on farm", SMOKE]
 
 
 def test_what_was_measured_is_in_the_labels_and_in_the_record(line: Line) -> None:

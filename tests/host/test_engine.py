@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from images import engine
-from images.engine import Engine
-from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError
+from images.engine import Away, Engine
+from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError
 from tests.host import samples
 
 Script = Callable[..., Path]
@@ -75,6 +75,17 @@ def test_arguments_and_labels_are_passed_in_a_fixed_order(tmp_path: Path) -> Non
 def test_another_dockerfile_can_be_named(tmp_path: Path) -> None:
     argv = engine.build_command(tmp_path, tmp_path / "iid", args={}, labels={}, dockerfile=Path("/other"))
     assert "--file=/other" in argv
+
+
+def test_a_builder_away_has_no_network_either_and_sends_the_image_back(tmp_path: Path) -> None:
+    away = Away(builder="farm", contexts={"localhost/base:1": "oci-layout:///x:base"})
+    argv = engine.build_command(tmp_path, tmp_path / "iid", args={"A": "1"}, labels={}, away=away)
+    assert argv == [
+        *("buildx", "build", "--builder=farm", "--load", "--provenance=false", "--progress=plain"),
+        "--build-context=localhost/base:1=oci-layout:///x:base",
+        *("--network=none", f"--file={tmp_path}/Dockerfile", f"--iidfile={tmp_path}/iid", "--build-arg=A=1"),
+        str(tmp_path),
+    ]
 
 
 def test_our_own_daemon_shares_no_folder_with_another(tmp_path: Path) -> None:
@@ -312,6 +323,34 @@ def test_a_build_tells_every_line_and_leaves_no_file(script: Script, tmp_path: P
 def test_a_failed_build_shows_its_end(script: Script, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="a build step failed; the end of its output:\nthe reason"):
         build(script("bin", "echo the reason >&2; exit 1"), tmp_path / "context", [])
+
+
+BUILDX = 'case "$*" in "buildx inspect farm"|"buildx version") ;; "buildx ls") {listed} ;; *) exit 1 ;; esac'
+LISTED = r'printf "NAME/NODE DRIVER\\ndefault* docker\\n \\\\_ default x\\nfarm kubernetes\\n"'
+
+
+@pytest.mark.starts_programs
+def test_a_builder_that_is_there_is_taken(script: Script) -> None:
+    machine(script("bin", BUILDX.format(listed="true"))).require_builder("farm")
+
+
+@pytest.mark.starts_programs
+def test_a_builder_that_is_not_there_is_told_with_those_that_are(script: Script) -> None:
+    with pytest.raises(UsageError, match=r"there is no builder 'nobody'\n  -> .*: default, farm$"):
+        machine(script("bin", BUILDX.format(listed=LISTED))).require_builder("nobody")
+
+
+@pytest.mark.starts_programs
+def test_without_buildx_there_are_no_builders(script: Script) -> None:
+    with pytest.raises(UsageError, match="--builder farm needs docker with its buildx plugin"):
+        machine(script("bin", "exit 1")).require_builder("farm")
+
+
+@pytest.mark.starts_programs
+def test_a_builder_that_stops_is_named(script: Script, tmp_path: Path) -> None:
+    folder, away = script("bin", "echo error reading from server: EOF; exit 1"), Away(builder="farm", contexts={})
+    with pytest.raises(EngineError, match="the builder farm does not answer, or stopped:\nerror reading from server"):
+        machine(folder).build(tmp_path, args={}, labels={}, log=io.StringIO(), line=lambda _: None, away=away)
 
 
 @pytest.mark.starts_programs
