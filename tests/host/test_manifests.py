@@ -275,6 +275,14 @@ def test_the_autoscaler_alone_says_how_many_pods_there_are() -> None:
     )
 
 
+def test_what_is_left_out_is_not_listed_and_without_an_autoscaler_the_deployment_says_how_many_pods() -> None:
+    made = service(without="autoscaler, network-policy", replicas=3)
+    listed = yaml.safe_load(manifests.texts(made)["kustomization.yaml"])["resources"]
+    assert not [name for name in listed if "autoscaler" in name or "networkpolicy" in name]
+    assert set(listed) == {f"{name}.yaml" for name in objects(made)} - {"smoke-test.yaml"}
+    assert objects(made)["deployment"]["spec"]["replicas"] == 3
+
+
 # Names and wishes
 
 
@@ -310,6 +318,7 @@ def test_a_version_is_a_labels_value() -> None:
         ({"labels": MOUNTED, "weights": "team/weights:1"}, "neither a claim's name nor an image by digest"),
         ({"replicas": 0}, "leave no number of pods"),
         ({"replicas": 5, "max_replicas": 4}, "leave no number of pods"),
+        ({"without": "hpa"}, "--without hpa: no such part"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(wishes: dict[str, Any], said: str) -> None:
