@@ -18,6 +18,8 @@ LIMIT = 2.0
 """Memory at which a pod is ended, as the same multiple: long inputs and full batches need more than the suite."""
 PAUSE_SECONDS = 5
 """How long a pod that ends goes on being reachable: what endpoints and proxies take to turn away, as a rule."""
+DRAIN_SECONDS = 5
+"""How long after that it goes on, each answer the last of its connection: clients that kept theirs move on."""
 MARGIN_SECONDS = 5
 PINNED = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
@@ -92,6 +94,7 @@ class Service:
         weights_path: where the image looks for weights that it does not carry.
         grace_seconds: for requests under way after SIGTERM.
         pause_seconds: before SIGTERM, while requests still come.
+        drain_seconds: after SIGTERM, while requests come on connections that clients kept.
         start_seconds: the longest start.
         smoke_seconds: the longest smoke test.
 
@@ -120,6 +123,7 @@ class Service:
     without: tuple[str, ...] = ()
     grace_seconds: int = 25
     pause_seconds: int = PAUSE_SECONDS
+    drain_seconds: int = DRAIN_SECONDS
     start_seconds: int = 600
     smoke_seconds: int = 900
 
@@ -136,7 +140,7 @@ class Service:
     @property
     def termination_seconds(self) -> int:
         """From the first sign of the end to the kill."""
-        return self.pause_seconds + self.grace_seconds + MARGIN_SECONDS
+        return self.pause_seconds + self.drain_seconds + self.grace_seconds + MARGIN_SECONDS
 
 
 def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:

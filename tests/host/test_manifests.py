@@ -261,8 +261,9 @@ def test_memory_that_nobody_measured_is_to_be_named() -> None:
 
 def test_a_pod_has_time_to_finish_what_it_has_begun() -> None:
     made = service()
-    grace = int(objects(made)["configmap"]["data"]["MODELYARD_GRACE_SECONDS"])
-    assert pod(made)["terminationGracePeriodSeconds"] > grace + made.pause_seconds
+    told = objects(made)["configmap"]["data"]
+    takes = made.pause_seconds + sum(int(told[f"MODELYARD_{name}_SECONDS"]) for name in ("DRAIN", "GRACE"))
+    assert pod(made)["terminationGracePeriodSeconds"] > takes
     assert f"time.sleep({made.pause_seconds})" in container(made)["lifecycle"]["preStop"]["exec"]["command"][-1]
 
 
