@@ -104,12 +104,6 @@ def test_programs_are_started_behind_these_doors_only() -> None:
     assert starting == set(DOORS)
 
 
-@each(INSIDE)
-def test_code_in_images_uses_no_part_of_numpy_that_they_do_not_carry(file: Path) -> None:
-    left_out = tuple(f"np.{part}" for part in ("fft", "ma.", "polynomial", "random", "testing"))
-    assert not [found for found in called(file) if f"{found}.".startswith(left_out)]
-
-
 def test_one_module_asks_a_hub() -> None:
     assert importers("huggingface_hub") == {"images/hub.py"}
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -17,18 +16,6 @@ LONG: Any = {"model": MODEL, "messages": HELLO, "max_tokens": 12}
 TOOL: Any = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 BRACES = {str(ids("{")[0]): 100, str(ids("}")[0]): 90}
 """A bias to the shortest JSON object."""
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with texting.served() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with texting.connected(url) as made:
-        yield made
 
 
 def text(answer: ChatCompletion) -> str:

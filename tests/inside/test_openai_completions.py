@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -14,18 +13,6 @@ from tests.inside.texting import HTTP, Scripted, chunks, expected, raw
 pytestmark = pytest.mark.starts_programs
 PROMPT: Any = {"model": MODEL, "prompt": "once", "max_tokens": 12}
 ANSWER = expected("once")
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with texting.served() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with texting.connected(url) as made:
-        yield made
 
 
 def texts(answer: Completion) -> list[str]:

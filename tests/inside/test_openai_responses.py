@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -16,18 +15,6 @@ ANSWER = expected("u:hello;a:")
 TOOL: Any = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 EVENTS = ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added"]
 ENDS = ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with texting.served() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with texting.connected(url) as made:
-        yield made
 
 
 def test_what_the_user_says_is_answered_by_the_models_template(client: openai.OpenAI) -> None:

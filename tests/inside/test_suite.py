@@ -30,6 +30,13 @@ def test_every_task_takes_its_own_suite(name: str, tokenizer: Tokenizer) -> None
         assert max(len(item.ids) for item in items) <= 512
 
 
+def test_no_mask_of_the_suite_is_cut_off_where_a_model_takes_few_tokens(tmp_path: Path) -> None:
+    facts = tiny.manifest(max_length=128, **tiny.BYTE_TOKENS)
+    tokenizer, task = tiny.load(tmp_path, tiny.bytelevel(), facts), tasks.load("fill-mask")
+    prepared = [task.prepare(payload, tokenizer, facts) for _, payload in task.suite("<mask>")]
+    assert max(len(item.ids) for found in prepared for item in found.items) == 128
+
+
 @pytest.mark.parametrize("name", tasks.TEXTS)
 def test_every_suite_has_a_batch_of_unequal_lengths(name: str, tokenizer: Tokenizer) -> None:
     task = tasks.load(name)
