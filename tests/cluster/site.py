@@ -1,12 +1,15 @@
 """What the tests of a cluster deploy with: a namespace of their own, a registry of their own, clients in a pod."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.cluster import load
 from tests.containers.yard import Yard, extract, invoke, until
@@ -18,6 +21,7 @@ CPU = "300m"
 CLIENTS = 8
 KINDS = "all,configmaps,serviceaccounts,networkpolicies,horizontalpodautoscalers,poddisruptionbudgets"
 OURS = "app.kubernetes.io/managed-by=modelyard"
+FORWARDED = re.compile(r"127\.0\.0\.1:\d+")
 NEWER = {"autoscaler": "autoscaling/v2", "disruption-budget": "policy/v1"}
 """What an old API server does not have: `--without` by the version that it lacks."""
 
@@ -113,6 +117,22 @@ class Site:
         finally:
             self.yard.engine._succeed("rm", container)
         return self.push(self.yard.tag(name), name)
+
+    @contextmanager
+    def forwarded(self) -> Iterator[httpx.Client]:
+        """Plain HTTP to the service, through the API server."""
+        argv = ["kubectl", f"--kubeconfig={self.environment['KUBECONFIG']}", f"--context={self.context}"]
+        what = [f"--namespace={self.namespace}", "port-forward", f"service/{NAME}", ":80"]
+        with subprocess.Popen([*argv, *what], stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                said = process.stdout.readline()
+                found = FORWARDED.search(said)
+                assert found, said
+                with httpx.Client(base_url=f"http://{found[0]}", timeout=30, trust_env=False) as client:
+                    yield client
+            finally:
+                process.terminate()
 
     @contextmanager
     def load(self, image: str) -> Iterator["Clients"]:

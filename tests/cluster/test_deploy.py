@@ -7,14 +7,18 @@ import json
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from images.build import Built
 from images.errors import ClusterError, GateError, UsageError
 from tests.cluster.conftest import Decoy
-from tests.cluster.site import NAME, Site
+from tests.cluster.site import MODEL, NAME, Site
 from tests.containers import faults
 from tests.containers.yard import until
+
+Done = subprocess.CompletedProcess[str]
+ASKED = {"model": MODEL, "input": "Hello, world"}
 
 
 @pytest.fixture(scope="session")
@@ -56,21 +60,25 @@ def test_a_first_deployment_that_fails_leaves_nothing(site: Site, damaged: str) 
 # What serves
 
 
-def test_the_rollout_ends_with_every_pod_on_the_digest(
-    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
-) -> None:
+def test_the_rollout_ends_with_every_pod_on_the_digest(site: Site, good: str, deployed: Done) -> None:
     assert f"{NAME} serves at http://{NAME}.{site.namespace}" in deployed.stdout
     assert until(lambda: list(site.pods().values()) == [good, good])
 
 
-def test_the_smoke_test_asked_the_service(deployed: "subprocess.CompletedProcess[str]") -> None:
+def test_the_smoke_test_asked_the_service(deployed: Done) -> None:
     lines = [line.split() for line in deployed.stdout.splitlines()]
     assert [line for line in lines if line[:2] == ["http", "ok"]], deployed.stdout
 
 
-def test_a_pod_is_killed_and_no_request_fails(
-    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
-) -> None:
+def test_it_answers_through_a_port_forward(site: Site, deployed: Done) -> None:
+    del deployed
+    with site.forwarded() as client:
+        answer = client.post("/v1/embeddings", json=ASKED)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    assert len(answer.json()["data"][0]["embedding"]) == 384
+
+
+def test_a_pod_is_killed_and_no_request_fails(site: Site, good: str, deployed: Done) -> None:
     del deployed
     assert until(lambda: len(site.pods()) == 2)
     with site.load(good) as clients:
@@ -82,7 +90,7 @@ def test_a_pod_is_killed_and_no_request_fails(
 
 
 def test_an_image_whose_pods_do_not_start_is_taken_back_and_no_request_fails(
-    site: Site, good: str, damaged: str, deployed: "subprocess.CompletedProcess[str]"
+    site: Site, good: str, damaged: str, deployed: Done
 ) -> None:
     del deployed
     before, settings = site.pods(), site.settings()
@@ -97,7 +105,7 @@ def test_an_image_whose_pods_do_not_start_is_taken_back_and_no_request_fails(
 
 
 def test_an_image_that_answers_otherwise_is_taken_back_and_no_request_fails(
-    site: Site, good: str, different: str, deployed: "subprocess.CompletedProcess[str]"
+    site: Site, good: str, different: str, deployed: Done
 ) -> None:
     del deployed
     settings = site.settings()
@@ -111,18 +119,19 @@ def test_an_image_that_answers_otherwise_is_taken_back_and_no_request_fails(
     assert site.settings() == settings
 
 
-def test_after_that_the_next_image_is_deployed_as_ever(
-    site: Site, good: str, deployed: "subprocess.CompletedProcess[str]"
-) -> None:
+def test_after_that_the_next_deployment_takes_effect(site: Site, good: str, deployed: Done) -> None:
     del deployed
-    done = site.deploy(good, "--memory", "640Mi")
+    site.kubectl("create", "secret", "generic", "key", "--from-literal=api-key=open-sesame")
+    done = site.deploy(good, "--api-key-secret", "key")
     assert done.returncode == 0, done.stderr
+    with site.forwarded() as client:
+        assert client.post("/v1/embeddings", json=ASKED).status_code == httpx.codes.UNAUTHORIZED
 
 
 # What is left
 
 
-def test_undeploy_leaves_nothing(site: Site, deployed: "subprocess.CompletedProcess[str]") -> None:
+def test_undeploy_leaves_nothing(site: Site, deployed: Done) -> None:
     del deployed
     done = site.undeploy()
     assert done.returncode == 0, done.stderr
