@@ -20,6 +20,7 @@ from images.config import ROOT
 from images.errors import INTERRUPTED, ImageError, UsageError
 
 if TYPE_CHECKING:
+    from images.jobs import Order
     from images.remote import Remote
 
 DIST = ROOT / "dist"
@@ -67,6 +68,43 @@ def targets(_context: Context, json: bool = False) -> None:
 
     specs = [spec.load(name) for name in spec.names()]
     print(_json([_target_json(each) for each in specs]) if json else present.targets(specs))
+
+
+@task(
+    help={
+        "model": "as for build",
+        "for": "where it is to run, such as server-cpu, server-gpu or phone; anywhere when left out",
+        "task": "the task, where the model does not tell",
+        "allow-pickle": "consider a checkpoint that can run code when it is loaded",
+        "trust-remote-code": "consider a model that comes with Python code",
+        "json": "print JSON",
+    }
+)
+@readable
+def recommend(
+    _context: Context,
+    model: str = "",
+    for_: str = "",
+    task: str = "",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    json: bool = False,
+) -> None:
+    """List the targets that suit a model, best first: why, with which modes and limits, and what to type."""
+    from images import model as models
+    from images import present, progress
+    from images import recommend as advice
+    from images.selection import Criteria
+
+    settings, specs = config.load(), [spec.load(name) for name in spec.names()]
+    advice.require_place(specs, for_)
+    criteria = Criteria(task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    named = settings.model(model)
+    with progress.shown(quiet=json) as shown:
+        shown.step(f"looking at {named}")
+        sketch = models.sketch(named, criteria, cache=settings.cache, report=shown.detail)
+    advised = advice.make(specs, sketch, advice.Wanted(model=named, task=task, place=for_))
+    print(_json(advised) if json else present.advice(advised))
 
 
 @task(
@@ -177,8 +215,7 @@ def smoke(
     from images import engine, verify
     from images.inside import report
 
-    reference = _image(target, image)
-    folder = Path(weights).resolve() if weights else None
+    reference, folder = _image(target, image), _weights(weights)
     verdict = verify.run(engine.require(config.load()), reference, device=device, weights=folder)
     print(_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
@@ -190,16 +227,22 @@ def smoke(
         "target": "the newest image of this target",
         "image": "an image by name",
         "port": "port on this machine (default 8080)",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
     }
 )
 @readable
-def run(_context: Context, target: str = "", image: str = "", port: int = 8080) -> None:
-    """Serve an image on 127.0.0.1 until Ctrl-C."""
-    from images import engine
+def run(
+    _context: Context, target: str = "", image: str = "", port: int = 8080, device: str = "", weights: str = ""
+) -> None:
+    """Serve an image on 127.0.0.1 until Ctrl-C; one that wants a GPU gets those of this machine."""
+    from images import devices, engine
 
-    reference = _image(target, image)
-    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it")
-    if code := engine.require(config.load()).foreground(reference, port):
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it", flush=True)
+    if code := machine.foreground(reference, port, told):
         raise Exit(f"error: the server ended with exit code {code}", code)
 
 
@@ -210,6 +253,8 @@ def run(_context: Context, target: str = "", image: str = "", port: int = 8080) 
         "seconds": "per measurement",
         "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
         "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
+        "device": "such as cpu or cuda, where the image can run on several",
+        "weights": "folder with the model's files, for an image that has them mounted",
         "json": "print JSON",
     }
 )
@@ -221,14 +266,18 @@ def bench(
     seconds: float = 3.0,
     lengths: str = "",
     clients: str = "",
+    device: str = "",
+    weights: str = "",
     json: bool = False,
 ) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
-    from images import engine
+    from images import devices, engine
 
-    flags = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
-    reference = _image(target, image)
-    done = engine.require(config.load()).run(reference, "bench", f"--seconds={seconds}", *flags)
+    asked = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
+    reference, folder = _image(target, image), _weights(weights)
+    machine = engine.require(config.load())
+    told = devices.flags(machine, reference, device=device, weights=folder)
+    done = machine.run(reference, "bench", f"--seconds={seconds}", *asked, flags=told)
     print(done.stdout, end="")
     if done.returncode:
         raise Exit(f"error: the benchmark failed:\n{done.stderr}", 1)
@@ -357,6 +406,11 @@ def verify(_context: Context, image: str, key: str = "", plain_http: bool = Fals
         "target": "the newest image of this target that was pushed from here",
         "out": "the folder to write (default dist/kubernetes/NAME)",
         "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
+        "build-job": "instead, a Job that builds --model for --target in the cluster and pushes it, unverified",
+        "model": "with --build-job: as for build",
+        "quantize": "with --build-job: quantisation mode",
+        "registry": "with --build-job: HOST/PATH of the repository",
+        "builder-image": "with --build-job: BuildKit's rootless image, by digest",
         **deployment.HELP,
     }
 )
@@ -368,9 +422,20 @@ def manifests(
     target: str = "",
     out: str = "",
     plain_http: bool = False,
+    build_job: bool = False,
+    model: str = "",
+    quantize: str = "",
+    registry: str = "",
+    builder_image: str = "",
     wishes: deployment.Wishes = NO_WISHES,
 ) -> None:
     """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
+    if build_job:
+        order = _order(registry, builder_image, wishes, Path(out or DIST / "kubernetes/build-job"))
+        _build_job(_target(target), model, quantize, order)
+        return
+    if stray := [flag for flag, value in {"model": model, "quantize": quantize, "registry": registry}.items() if value]:
+        raise UsageError(f"--{stray[0]} belongs to --build-job", "say --build-job, or leave it out")
     service = _service(_pushed(target, image), wishes, plain_http=plain_http)
     folder = Path(out) if out else DIST / "kubernetes" / service.name
     deployment.write(deployment.texts(service), folder)
@@ -429,6 +494,8 @@ def undeploy(_context: Context, name: str = "", context: str = "", namespace: st
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
+        "target": "of text-generation: whose images take part; those of the README's first table when left out",
+        "modes": "of text-generation: of these images, separated by commas; all when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
         "json": "print JSON",
     }
@@ -439,15 +506,19 @@ def benchmark(
     task: str = "feature-extraction",
     model: str = "",
     rounds: int = 3,
+    target: str = "",
+    modes: str = "",
     only: str = "",
     json: bool = False,
 ) -> None:
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
     from tests.benchmarks import suites
+    from tests.benchmarks.generation.benchmark import TARGET, Choice
 
+    choice = Choice(target=target or TARGET, modes=modes, only=only)
     with progress.shown(quiet=json) as shown:
-        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, only=only)
+        result, table = suites.run(task, config.load(), shown, DIST, rounds=rounds, model=model, choice=choice)
     print(_json(result) if json else table)
 
 
@@ -555,6 +626,13 @@ def _image(target: str, image: str) -> str:
     return image or record.newest(DIST, spec.load(target).name)
 
 
+def _weights(folder: str) -> Path | None:
+    """A folder by its whole path, as engines mount it: they would make one that is not there."""
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r}", "name the folder with the model's files after --weights")
+    return Path(folder).resolve() if folder else None
+
+
 def _remote(image: str) -> "Remote":
     from images import remote
 
@@ -587,6 +665,25 @@ def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> depl
 def _say(line: str) -> None:
     """At once, also into a pipe: a rollout takes minutes."""
     print(line, flush=True)
+
+
+def _order(registry: str, image: str, wishes: deployment.Wishes, out: Path) -> "Order":
+    from images import jobs, remote
+
+    if not registry:
+        raise UsageError("no registry was named", f"add --registry; {remote.FORM}")
+    return jobs.Order(to=remote.parse(registry), image=image, wishes=wishes, out=out)
+
+
+def _build_job(target: str, model: str, mode: str, order: "Order") -> None:
+    from images import build as line
+    from images import plan, progress
+
+    settings = config.load()
+    request = line.Request(target=target, model=settings.model(model), options=plan.Options(mode=mode))
+    with progress.shown(quiet=False) as shown:
+        pushed = line.job(request, order, settings, shown)
+    print(f"{order.out}: build-job.yaml says how its pod gets context/ and bases/; it pushes {pushed}")
 
 
 def _target_json(target: spec.TargetSpec) -> dict[str, Any]:

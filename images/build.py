@@ -17,7 +17,9 @@ import filelock
 from images import (
     base,
     context,
+    devices,
     engine,
+    jobs,
     layout,
     locks,
     model,
@@ -31,7 +33,7 @@ from images import (
     wheels,
 )
 from images.config import ROOT, Config
-from images.errors import BusyError, EngineError, ModelError, disk_guard
+from images.errors import BusyError, EngineError, ModelError, UsageError, disk_guard
 from images.inside.original import ERROR
 from images.progress import Progress
 from images.record import Record
@@ -69,12 +71,14 @@ class Built:
         record: what is known about it.
         file: where that is written.
         fresh: False when it was there already and nothing was built.
+        flags: what a container of it is told on this machine: its device, where its weights are mounted.
 
     """
 
     record: Record
     file: Path
     fresh: bool
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     criteria = Criteria(
         tasks=target.tasks,
         task=request.task,
+        refused=target.refused_tasks,
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
     )
@@ -127,8 +132,9 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
     job = prepared.job
     with disk_guard(config.cache), _alone(job.tag, config.cache):
         machine = engine.require(config)
+        device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
-            return Built(record=known, file=record.path(dist, job.tag), fresh=False)
+            return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))
         if request.builder:
             machine.require_builder(request.builder)
         for each in prepared.bases:
@@ -139,9 +145,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             sizes = record.measure(machine, image, job.target, unpacked)
             progress.step("proving the artifact in the finished image (smoke test, no network, read-only)")
             with _weights(prepared, config) as weights:
-                verdict = verify.run(
-                    machine, image, device=verify.device(machine, gpu=bool(job.target.device)), weights=weights
-                )
+                verdict = verify.run(machine, image, device=device, weights=weights)
             verify.hold(verdict, override=bool(job.override))
             facts = record.info(machine, image)
             created = record.now()
@@ -157,7 +161,30 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
             verdict=verdict,
             created=created,
         )
-        return Built(record=made, file=record.write(dist, made), fresh=True)
+        return Built(record=made, file=record.write(dist, made), fresh=True, flags=_told(machine, job, device))
+
+
+def job(request: Request, order: jobs.Order, config: Config, progress: Progress) -> str:
+    """Write a build that runs in a cluster: the Job, and the folders that it gets. The name that it will push.
+
+    Raises:
+        UsageError: the folder is there, or the order is not possible.
+
+    """
+    if order.out.exists():
+        raise UsageError(f"{order.out} is there already", "name a folder to make with --out")
+    jobs.require(order)
+    prepared = prepare(request, config, progress)
+    try:
+        with disk_guard(order.out), _context(prepared, config, progress) as folder:
+            context.copy(folder, order.out / jobs.CONTEXT)
+            layouts = layout.write(prepared.bases, platform.machine(), order.out / jobs.BASES)
+            made = jobs.decide(prepared.job, layouts, order)
+            (order.out / jobs.FILE).write_text(jobs.text(made))
+    except BaseException:
+        shutil.rmtree(order.out, ignore_errors=True)
+        raise
+    return made.to
 
 
 def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None:
@@ -168,6 +195,12 @@ def current(machine: engine.Engine, job: plan.Plan, dist: Path) -> Record | None
     image, known = machine.image(job.tag), record.read(dist, job.tag)
     same = image and known and image.id == known.image and image.labels.get(f"{plan.LABEL}.plan") == job.digest
     return known if same and known and (not known.override or known.override.reason == job.override) else None
+
+
+def _told(machine: engine.Engine, job: plan.Plan, device: str) -> tuple[str, ...]:
+    """What a container of the image is told on this machine, to be typed by a person who knows the model's folder."""
+    weights = Path("/path/to/the/model") if job.mounts_model else None
+    return devices.flags(machine, job.tag, device=device, weights=weights)
 
 
 def log_file(config: Config, tag: str) -> Path:
@@ -217,6 +250,17 @@ def _candidate(
     machine: engine.Engine, prepared: Prepared, builder: str, config: Config, progress: Progress
 ) -> Iterator[str]:
     """The finished image without a name; gone at the end, unless a named one shares its layers."""
+    with _context(prepared, config, progress) as folder, _away(builder, prepared, config) as away:
+        image = _build(machine, folder, prepared.job, away, config, progress)
+    try:
+        yield image
+    finally:
+        machine.remove(image)
+
+
+@contextmanager
+def _context(prepared: Prepared, config: Config, progress: Progress) -> Iterator[Path]:
+    """The build folder, with everything that the build reads; gone at the end."""
     job = prepared.job
     progress.step("fetching the locked wheels")
     collected = {
@@ -231,15 +275,8 @@ def _candidate(
         for name in job.target.used(job.exporter)
     }
     files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
-    with (
-        context.write(job, model=files, wheels=collected, cache=config.cache) as folder,
-        _away(builder, prepared, config) as away,
-    ):
-        image = _build(machine, folder, job, away, config, progress)
-    try:
-        yield image
-    finally:
-        machine.remove(image)
+    with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
+        yield folder
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from images import devices
 from images.config import Config
 from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError, mask
 
@@ -248,13 +249,13 @@ class Engine:
             self._call("rm", "--force", name)
 
     def gpu_flags(self) -> tuple[str, ...]:
-        """The flags that give a container this machine's NVIDIA GPUs; none where the engine has no runtime for them."""
-        done = self._call("info", "--format={{json .Runtimes}}", timeout=PATIENCE)
-        return ("--gpus=all",) if done.returncode == 0 and "nvidia" in done.stdout else ()
+        """The flags that give a container this machine's NVIDIA GPUs; none where the engine cannot."""
+        done = self._call("info", "--format={{json .}}", timeout=PATIENCE)
+        return devices.gpu_flags(json.loads(done.stdout)) if done.returncode == 0 else ()
 
-    def foreground(self, image: str, port: int) -> int:
+    def foreground(self, image: str, port: int, flags: Sequence[str] = ()) -> int:
         """Serve an image on this terminal until it ends; its exit code."""
-        argv = [self.program, "run", "--rm", "--init", f"--publish=127.0.0.1:{port}:8080", image]
+        argv = [self.program, "run", "--rm", "--init", f"--publish=127.0.0.1:{port}:8080", *flags, image]
         return subprocess.run(argv, check=False, env=self._environment()).returncode
 
     @contextmanager

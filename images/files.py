@@ -11,12 +11,13 @@ from images.errors import ModelError
 LFS_POINTER = b"version https://git-lfs"
 
 
-def listing(folder: Path) -> list[str]:
-    """The paths of all files in it, hidden folders left out."""
-    found = []
+def listing(folder: Path) -> dict[str, int]:
+    """All files in it with their bytes, by path; hidden folders left out."""
+    found = {}
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [(Path(parent) / name).relative_to(folder).as_posix() for name in names]
+        for file in (Path(parent) / name for name in names):
+            found[file.relative_to(folder).as_posix()] = file.stat().st_size if file.exists() else 0
     return found
 
 

@@ -65,7 +65,7 @@ def _cached(repo: str, commit: str, select: Select) -> Snapshot | None:
         return Path(hf_hub_download(repo, path, revision=commit, local_files_only=True))
 
     try:
-        names = [file.path for file in get_cached_repo_tree(repo, revision=commit)]
+        names = {file.path: file.size for file in get_cached_repo_tree(repo, revision=commit)}
         selection = select(names, lambda path: files.read_json(local(path), path))
         folder, *_ = [local(path).parent for path in ("config.json", *selection.paths)]  # raises when one is missing
     except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
@@ -78,12 +78,12 @@ def _download(repo: str, revision: str, select: Select, report: Report) -> Snaps
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download  # noqa: PLC0415 - start-up time
 
     endpoint = _endpoint()
-    info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, timeout=TIMEOUT)
+    info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, timeout=TIMEOUT, files_metadata=True)
     commit = str(info.sha)
     if found := _cached(repo, commit, select):
         return found
     report(f"{repo}@{revision} is commit {commit}" if revision != commit else f"downloading {repo}@{commit}")
-    names = [file.rfilename for file in info.siblings or ()]
+    names = {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
     def read(path: str) -> Any:
         return files.read_json(

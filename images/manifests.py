@@ -158,7 +158,8 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
     """
     _require(image, labels)
     told = {key.removeprefix(f"{LABEL}."): value for key, value in labels.items() if key.startswith(f"{LABEL}.")}
-    _require_wishes(wishes, told)
+    require_wishes(wishes)
+    _require_weights(wishes.weights, told)
     request, limit = _memory(image, told, wishes.memory)
     return Service(
         name=wishes.name or default_name(told["model.id"], told["target"]),
@@ -174,7 +175,7 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         max_replicas=wishes.max_replicas,
         annotations={f"{LABEL}/{key}": told[key] for key in sorted(told)},
         kserve=wishes.kserve,
-        devices={told["device"]: 1} if "device" in told else {},
+        devices={told["gpu"]: 1} if "gpu" in told else {},
         pull_secret=wishes.pull_secret,
         api_key_secret=wishes.api_key_secret,
         claim="" if PINNED.fullmatch(wishes.weights) else wishes.weights,
@@ -271,7 +272,8 @@ def _require(image: str, labels: Mapping[str, str]) -> None:
     raise GateError(f"{image} carries no passed verdict: {said}", "deploy an image whose gate passed")
 
 
-def _require_wishes(wishes: Wishes, told: Mapping[str, str]) -> None:
+def require_wishes(wishes: Wishes) -> None:
+    """Raise `UsageError` for a wish that no cluster could fulfil."""
     if wishes.name and not NAME.fullmatch(wishes.name):
         raise UsageError(f"--name {wishes.name!r} is no name of a Service", "52 lower-case letters, digits and dashes")
     if not CPU.fullmatch(wishes.cpu):
@@ -288,7 +290,6 @@ def _require_wishes(wishes: Wishes, told: Mapping[str, str]) -> None:
             f"--without {', '.join(sorted(unknown))}: no such part", f"the parts are {', '.join(OPTIONAL)}"
         )
     _require_names(wishes)
-    _require_weights(wishes.weights, told)
 
 
 def _words(text: str) -> tuple[str, ...]:

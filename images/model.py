@@ -2,9 +2,10 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from images import digests, files, hub, packages, selection
 from images.errors import ModelError, disk_guard
@@ -31,6 +32,24 @@ class ModelRef:
     files: tuple[FileDigest, ...]
     task: str
     wheel_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """A model by its configuration; its weights were not looked at.
+
+    Attributes:
+        config: the content of config.json; empty for a model that is one GGUF file.
+        weights: bytes of the weights that a build would take; 0 where a source does not say.
+
+    """
+
+    id: str
+    source: str
+    revision: str
+    task: str
+    config: Mapping[str, Any]
+    weights: int
 
 
 class Query(NamedTuple):
@@ -80,6 +99,22 @@ def resolve(text: str, criteria: Criteria, *, cache: Path, report: Report = sile
         files=digested,
         task=found.selection.task,
         wheel_sha256=found.wheel_sha256,
+    )
+
+
+def sketch(text: str, criteria: Criteria, *, cache: Path, report: Report = silent) -> Sketch:
+    """What a model is, from its configuration alone: a hub's weights are not downloaded. Raises as `resolve`."""
+    with disk_guard(cache):
+        found = _find(Query(text, functools.partial(selection.glance, criteria=criteria), cache, report))
+        paths = found.selection.paths
+        config = files.read_json(found.folder / paths[0], paths[0]) if paths else {}
+    return Sketch(
+        id=found.id,
+        source=found.source,
+        revision=found.revision,
+        task=found.selection.task,
+        config=config,
+        weights=found.selection.weights,
     )
 
 

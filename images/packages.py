@@ -62,7 +62,8 @@ def _is_model(folder: Path) -> bool:
 def _only_model(root: Path, text: str) -> str:
     models = _models(root)
     if not models:
-        largest = sorted(files.listing(root), key=lambda path: -(root / path).stat().st_size)[:5]
+        sizes = files.listing(root)
+        largest = sorted(sizes, key=lambda path: -sizes[path])[:5]
         raise ModelError(
             f"{text} holds no folder with a config.json; its largest files: {', '.join(largest)}",
             "name another package",

@@ -13,6 +13,8 @@ from images.spec import Mode, TargetSpec
 
 LABEL = "dev.modelyard"
 """Prefix of our own labels."""
+GPU = "nvidia.com/gpu"
+"""NVIDIA's GPUs, as CDI names the devices and as Kubernetes' device plugin names the resource."""
 REFERENCE = re.compile(
     r"(?P<name>(?:(?:localhost|[a-zA-Z0-9][a-zA-Z0-9-]*(?=[.:])(?:\.[a-zA-Z0-9-]+)*)(?::\d+)?/)?"
     r"[a-z0-9]+(?:(?:\.|_{1,2}|-+|/)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?",
@@ -251,7 +253,7 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
         f"{LABEL}.model.source": plan.model.source,
         f"{LABEL}.model.revision": plan.model.revision,
         f"{LABEL}.model.digest": plan.model.digest,
-        **({f"{LABEL}.device": plan.target.device} if plan.target.device else {}),
+        **({f"{LABEL}.gpu": GPU} if plan.target.gpu else {}),
         **({f"{LABEL}.weights": WEIGHTS} if plan.mounts_model else {}),
         **{f"{LABEL}.{key}": value for key, value in figures.items()},
     }

@@ -11,6 +11,7 @@ from images.inside import compare
 from images.inside.contract import Bounds
 from images.inside.generation.proof import SUITE
 from images.plan import Plan
+from images.recommend import Advice, Choice, Facts, Offer
 from images.record import MIB, Record
 from images.spec import TargetSpec
 
@@ -50,9 +51,59 @@ def _offers(spec: TargetSpec) -> Iterator[str]:
         yield f"  {'--' + name:<22} {option.summary}"
 
 
+def advice(advised: Advice) -> str:
+    """The targets that suit a model by place, best first, with what to type; of one place their modes as well."""
+    lines, detailed = [_model(advised.model)], len(advised.places) == 1
+    for place, choices in advised.places.items():
+        lines += ["", f"for {place}:"]
+        for number, choice in enumerate(choices, 1):
+            lines += [
+                f"  {number}. {choice.target}: {choice.reason}",
+                *(f"     {line}" for line in _choice(choice, detailed)),
+            ]
+    if advised.others:
+        lines += ["", "not these:", *(f"  {name:<20} {why}" for name, why in advised.others.items())]
+    if not detailed:
+        lines += ["", f"modes, bounds and sizes: --for {' | '.join(advised.places)}"]
+    return "\n".join(lines)
+
+
+def _model(model: Facts) -> str:
+    words = [
+        model.task,
+        model.architecture or model.kind or "a GGUF file",
+        f"{model.parameters / 1e6:.1f} million parameters" if model.parameters else "",
+        f"{model.weights / MIB:.1f} MiB of weights" if model.weights else "",
+        f"at most {model.tokens} tokens" if model.tokens else "",
+    ]
+    revision = f" {model.revision}" if model.revision else ""
+    return f"{model.id} ({model.source}{revision}): {', '.join(filter(None, words))}"
+
+
+def _choice(choice: Choice, detailed: bool) -> Iterator[str]:
+    yield choice.command
+    if detailed:
+        yield f"image   at most {choice.image_mib} MiB without the model; {', '.join(choice.platforms)}"
+        yield from (
+            [f"input   at most {choice.tokens} tokens, unless the build is told otherwise"] if choice.tokens else []
+        )
+        yield from map(_offer, choice.offers)
+    yield from dict.fromkeys(f"note    {each.exporter}: {each.deprecated}" for each in choice.offers if each.deprecated)
+    untried = dict.fromkeys(each.exporter for each in choice.offers if each.untried)
+    yield from (f"note    {name} was tried with other kinds of models only; the gate decides" for name in untried)
+
+
+def _offer(offer: Offer) -> str:
+    """A mode: the flags that choose it, what it is held to, what it takes."""
+    held = (f"{name} {'<=' if name in compare.UPPER else '>='} {bound:g}" for name, bound in offer.bounds.items())
+    weights = f"; weights from {offer.weights / MIB:.1f} MiB" if offer.weights else ""
+    flags = f" ({offer.flags})" if offer.flags else ""
+    return f"mode    {offer.mode} by {offer.exporter}{flags}: {', '.join(held)}{weights}"
+
+
 def built(result: Built, engine: Engine) -> str:
     """What was built, how good it is, what to type next."""
-    return "\n".join([*_facts(result), "", "Next:", *(f"  {line}" for line in next_commands(result.record, engine))])
+    return "\n".join([*_facts(result), "", "Next:", *(f"  {line}" for line in next_commands(result, engine))])
 
 
 def plan(job: Plan) -> str:
@@ -76,9 +127,9 @@ def plan_facts(job: Plan) -> dict[str, str]:
     }
 
 
-def next_commands(record: Record, engine: Engine) -> list[str]:
+def next_commands(result: Built, engine: Engine) -> list[str]:
     """Serve it, ask it, prove it."""
-    manifest = record.info.manifest
+    record, manifest = result.record, result.record.info.manifest
     # Vectors of tokens are no embeddings: only /predict has them.
     task = manifest.task if manifest.task != "feature-extraction" or manifest.embedding else ""
     route, body = CURL.get(task, ("/predict", '{"inputs": "Hello, world"}'))
@@ -89,10 +140,11 @@ def next_commands(record: Record, engine: Engine) -> list[str]:
         asked = f"-H 'content-type: image/jpeg' --data-binary @{FILE[task]}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in engine.environment.items()]
     docker = " ".join([*settings, shlex.quote(engine.program)])
+    image = " ".join([*map(shlex.quote, result.flags), record.reference])
     return [
-        f"{docker} run --rm -p 127.0.0.1:8080:8080 {record.reference}",
+        f"{docker} run --rm -p 127.0.0.1:8080:8080 {image}",
         f"curl -s http://127.0.0.1:8080{route} {asked}",
-        f"{docker} run --rm {record.reference} smoke-test",
+        f"{docker} run --rm {image} smoke-test",
     ]
 
 

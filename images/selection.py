@@ -1,7 +1,7 @@
 """Which of a model's files a build needs, and which it must not load: decided by names and small JSON files alone."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from images.errors import ModelError
 
 KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*.tiktoken")
 """Configuration and tokenizers; weights and code have rules of their own."""
+CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
 PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
@@ -39,31 +40,40 @@ class Criteria:
     """What a build asks of a model.
 
     Attributes:
-        tasks: the target's tasks.
+        tasks: the target's tasks; empty for whatever a model is for.
         task: one of them; inferred from the model when empty.
+        refused: tasks that the target does not have, each with the reason.
         allow_pickle: accept pickle weights where there are no safetensors.
         trust_remote_code: accept a model that brings its own Python code.
 
     """
 
-    tasks: Sequence[str]
+    tasks: Sequence[str] = ()
     task: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
 
 class Selection(NamedTuple):
-    """What the model is built for, and the paths of the files for that, sorted."""
+    """What the model is built for, the paths of the files for that, sorted, and the bytes of its weights among them."""
 
     task: str
     paths: Sequence[str]
+    weights: int = 0
 
 
-Select = Callable[[Collection[str], Read], Selection]
-"""`select` with its criteria: what a source of models calls with the names of all files that it has."""
+Select = Callable[[Mapping[str, int], Read], Selection]
+"""`select` with its criteria: what a source of models calls with the names and bytes of all files that it has."""
 
 
-def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selection:
+def glance(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selection:
+    """What `select` chooses, less all but the configuration, enough to know the model by. Raises as it does."""
+    chosen = select(names, read, criteria=criteria)
+    return chosen._replace(paths=[path for path in chosen.paths if path == CONFIG])
+
+
+def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selection:
     """Choose the task and the files that the build needs, of all that a model's source has.
 
     Raises:
@@ -71,15 +81,14 @@ def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selecti
         UsageError: the task is none of the target's, or cannot be inferred.
 
     """
-    if "config.json" not in names and (single := gguf(names)):
-        return Selection(
-            architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for"), [single]
-        )
-    if "config.json" not in names:
+    if CONFIG not in names and (single := gguf(names)):
+        task = architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for", criteria.refused)
+        return Selection(task, [single], names[single])
+    if CONFIG not in names:
         raise ModelError(
             "the model has no config.json", "name a folder or repository in the form that save_pretrained() writes"
         )
-    config, modules = read("config.json"), _modules(names, read)
+    config, modules = read(CONFIG), _modules(names, read)
     folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
     weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
     small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
@@ -93,7 +102,7 @@ def select(names: Collection[str], read: Read, *, criteria: Criteria) -> Selecti
         trusted=criteria.trust_remote_code,
     )
     _require_preparation(small, task)
-    return Selection(task, sorted({*weights, *small, *code}))
+    return Selection(task, sorted({*weights, *small, *code}), sum(names[path] for path in weights))
 
 
 def gguf(names: Iterable[str]) -> str:
@@ -115,8 +124,8 @@ def _modules(names: Collection[str], read: Read) -> list[Mapping[str, Any]]:
 
 def _task(config: Mapping[str, Any], has_modules: bool, criteria: Criteria) -> str:
     if criteria.task:
-        return architectures.require(criteria.task, criteria.tasks, "--task asks for")
-    return architectures.infer(config, has_modules, criteria.tasks)
+        return architectures.require(criteria.task, criteria.tasks, "--task asks for", criteria.refused)
+    return architectures.infer(config, has_modules, criteria.tasks, criteria.refused)
 
 
 def _require_preparation(paths: Iterable[str], task: str) -> None:

@@ -24,6 +24,8 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         bounds: the gate's numbers.
         least: the smallest allowed value of what the exporter measures of its artifact, by the measure's name.
         deprecated: that upstream gives it up, and what to take instead; empty while it does not.
+        bits: of a weight in the artifact; 0 where it keeps the model's own.
+        tried: values of `model_type` in config.json with which its exporter was tried, where it does not take them all.
 
     """
 
@@ -33,6 +35,23 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     bounds: Bounds
     least: dict[str, float] = {}
     deprecated: str = ""
+    bits: int = 0
+    tried: tuple[str, ...] = ()
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where an artifact or its image may end up, and why this target for it.
+
+    Attributes:
+        name: as `invoke recommend --for` takes it.
+        reason: one line that speaks for the target there, and for what it asks in return.
+        fallback: whether it works there and is made for another place.
+
+    """
+
+    name: str
+    reason: str
+    fallback: bool = False
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,14 +99,15 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         size_budget_mib: the finished image less the artifact, uncompressed MiB; more fails the build.
         deny: globs on absolute paths that must not be in the image.
         modes: the first that has a task is that task's default.
+        places: where it belongs, the one that it is made for first.
         refused: modes that its exporters would make and that it does not take, each with the reason.
+        refused_tasks: tasks that one may look for here and that it does not have, each with the reason and the way on.
         max_length: the most tokens of an input where `--max-length` does not say otherwise; 0 for the model's own.
         options: flags of `invoke build` that this target adds, by name.
         reference: the exporter whose environment records the original's answers; empty for each artifact's own.
         left_out: by exporter, packages that its wheels declare and are not to be installed; left out of its lock.
         cpu_only: whether torch in its locks must be a `+cpu` wheel.
-        device: what the image wants of a machine beyond CPU and memory, as Kubernetes' device plugins call it; on a
-            machine without a GPU it is proved on the CPU.
+        gpu: whether the image wants an NVIDIA GPU; on a machine without one it is proved on the CPU.
         dtype: what the original answers in: `float32`, or `auto` for its weights' own.
 
     """
@@ -99,14 +119,16 @@ class TargetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     size_budget_mib: int
     deny: tuple[str, ...] = ()
     modes: Annotated[tuple[Mode, ...], AT_LEAST_ONE]
+    places: Annotated[tuple[Place, ...], AT_LEAST_ONE]
     refused: dict[str, str] = {}
+    refused_tasks: dict[str, str] = {}
     max_length: int = 0
     options: dict[str, Option] = {}
     reference: str = ""
     left_out: dict[str, tuple[str, ...]] = {}
     runtime: Runtime = Runtime()
     cpu_only: bool = True
-    device: Literal["", "nvidia.com/gpu"] = ""
+    gpu: bool = False
     dtype: Literal["float32", "auto"] = "float32"
 
     @property

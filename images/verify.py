@@ -4,13 +4,12 @@ from pathlib import Path
 
 import msgspec
 
+from images import devices
 from images.engine import HARDENED, Engine
 from images.errors import EngineError, GateError, ImageError, MachineError
 from images.inside.contract import Exit
 from images.inside.report import Report
-from images.plan import WEIGHTS
 
-CPU, GPU = "cpu", "cuda"
 ISOLATED = ("--network=none", *HARDENED)
 
 
@@ -24,20 +23,13 @@ def run(engine: Engine, image: str, *, device: str = "", weights: Path | None = 
         weights: folder with the model's files, for an image without them.
 
     """
-    chosen = (f"--env=MODELYARD_DEVICE={device}",) if device else ()
-    gpus = engine.gpu_flags() if device.startswith(GPU) else ()
-    mount = (f"--volume={weights}:{WEIGHTS}:ro",) if weights else ()
-    done = engine.run(image, "smoke-test", "--json", flags=(*ISOLATED, *chosen, *gpus, *mount), timeout=1800)
+    told = devices.flags(engine, image, device=device, weights=weights)
+    done = engine.run(image, "smoke-test", "--json", flags=(*ISOLATED, *told), timeout=1800)
     try:
         return msgspec.json.decode(done.stdout, type=Report)
     except msgspec.DecodeError as error:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise EngineError(f"the smoke test ended with exit code {done.returncode} and no report:\n{tail}") from error
-
-
-def device(engine: Engine, *, gpu: bool) -> str:
-    """Where a fresh image is proved: one that wants a GPU on the CPU when this machine has none; its report says so."""
-    return (GPU if engine.gpu_flags() else CPU) if gpu else ""
 
 
 def failure(report: Report) -> ImageError | None:

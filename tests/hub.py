@@ -132,7 +132,11 @@ class Hub:
         if sha is None:
             return _error(404, "RevisionNotFound", "Invalid rev id")
         repo_id = f"{request.path_params['org']}/{request.path_params['name']}"
-        siblings = [{"rfilename": name} for name in repo.commits[sha]]
+        sizes = "blobs" in request.query_params
+        siblings = [
+            {"rfilename": name, **({"size": file.stat().st_size} if sizes else {})}
+            for name, file in repo.commits[sha].items()
+        ]
         flags = {"private": repo.private, "gated": "auto" if repo.gated else False, "disabled": False}
         return JSONResponse({"id": repo_id, "modelId": repo_id, "sha": sha, "tags": [], "siblings": siblings, **flags})
 

@@ -1,6 +1,7 @@
 """`transformers serve` on an NVIDIA GPU; on the CPU when told so."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from images.inside.transformers_serve.launch import Memory, launch
 from targets.cuda_server import gpu
 
 CPU, CUDA = "cpu", "cuda"
+DEVICE = re.compile(rf"{CUDA}(:(?P<index>\d+))?")
 SHARES = {CPU: 0.5, CUDA: 0.8}
 """Of the memory that weights and program leave, for the cache: what is left is the steps' own."""
 ASK = "import json, torch; print(json.dumps([torch.version.cuda, torch._C._cuda_getArchFlags()]))"
@@ -20,12 +22,12 @@ ASK = "import json, torch; print(json.dumps([torch.version.cuda, torch._C._cuda_
 
 def prepare(artifact: Path, manifest: Manifest, wish: Wish) -> Launch:
     """The engine with a cache that fits into the memory of its device. Raises `CannotRunError`."""
-    kind, _, number = (wish.device or CUDA).partition(":")
-    if kind == CPU:
+    if wish.device == CPU:
         return launch(artifact, manifest, wish, CPU, Memory(threads.memory_limit(), "memory", SHARES[CPU]))
-    if kind != CUDA:
-        raise CannotRunError(f"this image has torch for {CUDA} and {CPU}, not for {wish.device}")
-    index = int(number or 0)
+    named = DEVICE.fullmatch(wish.device or CUDA)
+    if not named:
+        raise CannotRunError(f"this image is for {CUDA}, {CUDA}:1 or {CPU}, not for {wish.device}")
+    index = int(named["index"] or 0)
     found = gpu.find(index)
     gpu.check(found, _torch())
     return launch(artifact, manifest, wish, f"{CUDA}:{index}", Memory(found.free, "GPU memory", SHARES[CUDA]))

@@ -15,7 +15,8 @@ MAJOR, MINOR = 75, 76
 """Numbers of the compute capability among the driver's attributes of a device."""
 NO_DEVICE = 100
 """CUDA_ERROR_NO_DEVICE."""
-MIB = 1 << 20
+PLACE_BYTES = 32
+"""Room for a place on the bus, such as `0000:3b:00.0`."""
 
 
 class Gpu(NamedTuple):
@@ -67,7 +68,9 @@ def find(index: int, load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:
     if index >= count.value:
         raise CannotRunError(f"the NVIDIA driver shows {count.value} GPUs; number {index} is asked for; {START}")
     driver.cuDriverGetVersion(ctypes.byref(version))
-    return Gpu(_version(version.value), _capability(driver, index), _free(_open(MANAGEMENT, load), index))
+    return Gpu(
+        _version(version.value), _capability(driver, index), _free(_open(MANAGEMENT, load), _place(driver, index))
+    )
 
 
 def check(gpu: Gpu, torch: Torch) -> None:
@@ -100,9 +103,16 @@ def _capability(driver: Any, index: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _free(management: Any, index: int) -> int:
+def _place(driver: Any, index: int) -> bytes:
+    """The GPU's place on the bus: the management library counts in another order, and all GPUs of the machine."""
+    place = ctypes.create_string_buffer(PLACE_BYTES)
+    driver.cuDeviceGetPCIBusId(place, PLACE_BYTES, index)
+    return place.value
+
+
+def _free(management: Any, place: bytes) -> int:
     memory, handle = _Memory(), ctypes.c_void_p()
-    if management.nvmlInit_v2() or management.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
+    if management.nvmlInit_v2() or management.nvmlDeviceGetHandleByPciBusId_v2(place, ctypes.byref(handle)):
         raise CannotRunError(f"the NVIDIA driver does not say how much memory is free; {START}")
     management.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
     return int(memory.free)

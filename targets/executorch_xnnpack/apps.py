@@ -1,4 +1,4 @@
-"""What an app needs beside the program: a tokenizer that ExecuTorch's own reads, and how to generate."""
+"""What an app needs beside the program: how inputs are prepared, in a form that it reads, and how to generate."""
 
 import json
 import shutil
@@ -9,21 +9,26 @@ from images.inside import suite
 from images.inside.contract import Exporting
 from images.inside.text import TOKENIZER
 
-GENERATION = "generation_config.json"
+AS_THEY_ARE = ("generation_config.json", "preprocessor_config.json")
+"""The original's own files that an app reads, where it has them."""
 
 
-def write(given: Exporting) -> float:
-    """Write `tokenizer.json` and the original's `generation_config.json`, where it has one.
+def write(given: Exporting) -> dict[str, float]:
+    """Write `tokenizer.json` of a model for texts, and the original's own files that an app reads.
 
     Returns:
-        The share of the suite's texts to which ExecuTorch's tokenizer in C++ gives the original's tokens.
+        As `app_tokenizer` the share of the suite's texts to which ExecuTorch's tokenizer in C++ gives the original's
+        tokens; nothing for a model that takes no texts.
 
     """
+    for name in AS_THEY_ARE:
+        if (given.model / name).exists():
+            shutil.copyfile(given.model / name, given.out / name)
+    if not (given.work / TOKENIZER).exists():
+        return {}
     made = given.out / TOKENIZER
     made.write_text(json.dumps(normalised(json.loads((given.work / TOKENIZER).read_text())), ensure_ascii=False))
-    if (given.model / GENERATION).exists():
-        shutil.copyfile(given.model / GENERATION, given.out / GENERATION)
-    return _shared(made)
+    return {"app_tokenizer": _shared(made)}
 
 
 def normalised(tokenizer: dict[str, Any]) -> dict[str, Any]:

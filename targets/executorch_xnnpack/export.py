@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from images.inside.contract import Exported, Exporting
-from targets.executorch_xnnpack import apps, export_encoder, export_generation
+from targets.executorch_xnnpack import apps, export_encoder, export_generation, export_pictures
 
-EXPORTERS: Mapping[str, Callable[[Exporting], Any]] = {"text-generation": export_generation.export}
-"""By task; all others have an encoder."""
+EXPORTABLE: Mapping[str, Callable[[Exporting], Any]] = {"image-classification": export_pictures.exportable}
+"""By task, what Optimum's recipe is given; all others have an encoder for texts."""
 ENTRY = "model.pte"
 PRIMITIVE = "executorch_prim::"
 """Views and arithmetic on sizes: they compute nothing."""
@@ -15,8 +15,19 @@ PRIMITIVE = "executorch_prim::"
 
 def export(given: Exporting) -> Exported:
     """Write `model.pte` and what belongs to it."""
-    lowered = EXPORTERS.get(given.source.task, export_encoder.export)(given)
-    return Exported(ENTRY, measures={"delegated": delegated(lowered), "app_tokenizer": apps.write(given)})
+    lowered = (export_generation.export if given.source.task == export_generation.TASK else _one_step)(given)
+    return Exported(ENTRY, measures={"delegated": delegated(lowered), **apps.write(given)})
+
+
+def _one_step(given: Exporting) -> Any:
+    """Write `model.pte` of a network that answers at once; the program says the names. Returns what was lowered."""
+    from optimum.exporters.executorch import main_export
+    from optimum.exporters.executorch.task_registry import discover_tasks, register_task
+
+    task = given.source.task
+    discover_tasks()  # before ours, which is registered in the place of one of them
+    register_task(task)(lambda *_, **__: EXPORTABLE.get(task, export_encoder.exportable)(given))
+    return main_export(str(given.model), task, "xnnpack", given.out)["model"]
 
 
 def delegated(lowered: Any) -> float:

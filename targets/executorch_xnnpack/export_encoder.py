@@ -7,59 +7,31 @@ attention mask either, and attention is written out: in XNNPACK that takes half 
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from images.inside import export as sealing
 from images.inside import original
-from images.inside.contract import Exporting, Source
-from targets.executorch_xnnpack.quantize import RECIPES, Recipe
+from images.inside.contract import Exporting
+from targets.executorch_xnnpack import quantize
 
 SHORTEST = 2
 """torch.export takes a dimension of one for a constant."""
 
 
-def export(given: Exporting) -> Any:
-    """Write `model.pte`: int64 [1, tokens] to float32; the program says the names. Returns what was lowered."""
-    from optimum.exporters.executorch import main_export
-    from optimum.exporters.executorch.task_registry import discover_tasks, register_task
-
-    discover_tasks()  # before ours, which is registered in the place of one of them
-    register_task(given.source.task)(lambda *_, **__: exportable(given))
-    return main_export(str(given.model), given.source.task, "xnnpack", given.out)["model"]
-
-
 def exportable(given: Exporting) -> Any:
-    """The network in the mode's numbers, as Optimum's recipe takes it."""
-    from optimum.exporters.executorch.quantization import quantize_model_
-
-    source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
-    recipe = RECIPES[given.job.mode]
-    network, behind = _load(given, recipe)
+    """The network in the mode's numbers: int64 [1, tokens] to float32; the program says the names."""
+    source = sealing.read_source(given)
+    network, behind = _load(given)
     network.set_attn_implementation("eager")
-    quantize_model_(network, qlinear_config=recipe.linear, qembedding_config=recipe.embedding)
+    quantize.convert(network, quantize.RECIPES[given.job.mode])
     names = ("input_ids", "token_type_ids") if source.token_types else ("input_ids",)
     return _module(network, behind, names, source.max_length)
 
 
-def _load(given: Exporting, recipe: Recipe) -> tuple[Any, Sequence[Any]]:
+def _load(given: Exporting) -> tuple[Any, Sequence[Any]]:
     """The network, and what makes one vector of its tokens."""
-    import torch
-
-    if original.embeds(given.model, given.source):
-        sentence = original.sentence_model(given.model, given.source)
-        network, behind = sentence[0].auto_model, list(sentence)[1:]
-    else:
-        network, behind = original.transformer(given.model, given.source), []
-    network.to(getattr(torch, recipe.dtype))
-    for norm in (module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)):
-        _keep_exact(norm)
-    return network, behind
-
-
-def _keep_exact(norm: Any) -> None:
-    """Let a normalisation compute in float32: ExecuTorch's own in float16 gives no numbers for small variances."""
-    norm.register_forward_pre_hook(lambda module, given: (given[0].to(module.weight.dtype),))
-    norm.register_forward_hook(lambda _, __, made, dtype=norm.weight.dtype: made.to(dtype))
-    norm.float()
+    if not original.embeds(given.model, given.source):
+        return original.transformer(given.model, given.source), []
+    sentence = original.sentence_model(given.model, given.source)
+    return sentence[0].auto_model, list(sentence)[1:]
 
 
 def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest: int) -> Any:

@@ -9,20 +9,21 @@ from images.progress import Progress
 from tests.benchmarks import encoder, report
 from tests.benchmarks.generation import benchmark
 from tests.benchmarks.generation import report as generation
+from tests.benchmarks.generation.benchmark import Choice
 
 TASKS = ("feature-extraction", benchmark.TASK)
 
 
 def run(
-    task: str, config: Config, progress: Progress, dist: Path, *, rounds: int, model: str, only: str
+    task: str, config: Config, progress: Progress, dist: Path, *, rounds: int, model: str, choice: Choice
 ) -> tuple[Struct, str]:
     """A task's result, and its table. Raises an `ImageError`."""
     if task == benchmark.TASK:
-        generated = benchmark.run(config, progress, dist, rounds=rounds, name=model, only=only)
+        generated = benchmark.run(config, progress, dist, rounds=rounds, name=model, choice=choice)
         return generated, generation.table(generated)
     if task not in TASKS:
         raise UsageError(f"there is no benchmark of {task}", f"the tasks are: {', '.join(TASKS)}")
-    if only:
-        raise UsageError(f"{task} has no contestants to choose", "leave out --only")
+    if choice != Choice():
+        raise UsageError(f"{task} has no contestants to choose", "leave out --target, --modes and --only")
     encoded = encoder.run(config, progress, dist, rounds, model)
     return encoded, report.table(encoded)

@@ -104,14 +104,20 @@ def test_each_request_is_sampled_as_it_says_beside_others(client: openai.OpenAI)
     assert len(set(found[1::2])) > 1
 
 
+ABSENT = object()
+"""A field that is left out of a request."""
+
+
 def post(served: Served, **changes: Any) -> httpx.Response:
-    body = {"model": NAME, "messages": QUESTION, "max_tokens": 8, **changes}
+    asked = {"model": NAME, "messages": QUESTION, "max_tokens": 8, **changes}
+    body = {name: value for name, value in asked.items() if value is not ABSENT}
     return httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=PATIENCE, trust_env=False)
 
 
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
+        ({"messages": ABSENT}, 400),
         ({"messages": None}, 400),
         ({"messages": []}, 400),
         ({"max_tokens": 0}, 400),
@@ -135,7 +141,32 @@ def test_what_the_engine_answers_500_to_or_ignores_is_refused(
     assert time.monotonic() - since < 10
 
 
-@pytest.mark.parametrize("path", ["/load_model", "/reset", "/v1/systemone"])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/responses", {"max_output_tokens": 0}),
+        ("/v1/responses", {"input": "word " * 18_000}),
+        ("/v1/responses", {"input": []}),
+        ("/v1/completions", {"max_tokens": "abc"}),
+        ("/v1/completions", {"prompt": "word " * 18_000}),
+        ("/v1/completions", {"logprobs": 2}),
+    ],
+)
+def test_the_other_routes_refuse_it_too(served: Served, path: str, asked: dict[str, Any]) -> None:
+    body = {"model": NAME, "input" if path.endswith("responses") else "prompt": "Once", **asked}
+    answer = httpx.post(f"{served.url}{path}", json=body, timeout=PATIENCE, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_stream_that_is_asked_for_its_usage_has_it(client: openai.OpenAI) -> None:
+    usage: Any = {"include_usage": True}
+    chunks = client.chat.completions.create(
+        model=NAME, messages=QUESTION, temperature=0, max_tokens=4, stream=True, stream_options=usage
+    )
+    assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == [4]
+
+
+@pytest.mark.parametrize("path", ["/load_model", "/reset", "/v1/systemone", "/v1/audio/transcriptions"])
 def test_the_engines_other_routes_cannot_be_reached(served: Served, path: str) -> None:
     answer = httpx.post(f"{served.url}{path}", json={"model": "x"}, timeout=10, trust_env=False)
     assert answer.status_code == httpx.codes.NOT_FOUND

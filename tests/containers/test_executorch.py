@@ -1,4 +1,4 @@
-"""executorch-xnnpack: the real MiniLM, and two layers of the real SmolLM2, proved, served and asked; faults caught."""
+"""executorch-xnnpack: real MiniLM, two layers of real SmolLM2, a tiny ViT: proved, served and asked; faults caught."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,11 @@ from images import model, spec
 from images.build import Built
 from images.errors import GateError
 from images.inside.contract import Exit, read_manifest
+from images.inside.vision import pictures
 from images.selection import Criteria
 from images.spec import TargetSpec
 from images.verify import ISOLATED
-from tests import shortened
+from tests import seeing_models, shortened
 from tests.containers import faults
 from tests.containers.yard import Yard, extract, serving
 
@@ -30,6 +31,12 @@ LAYERS = 2
 def minilm(yard: Yard) -> Built:
     """The exact MiniLM."""
     return yard.image("et-minilm", yard.config.example.model, target=TARGET)
+
+
+@pytest.fixture(scope="module")
+def seeing(yard: Yard) -> Built:
+    """The tiny vision transformer, exact."""
+    return yard.image("et-vit", _vit(yard), target=TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +94,42 @@ def test_the_quantised_encoder_is_within_its_bounds_and_small(yard: Yard, minilm
     assert quantised.sizes.artifact < minilm.record.sizes.artifact / 3
 
 
+# Pictures
+
+
+def test_pictures_get_the_originals_labels(seeing: Built) -> None:
+    manifest, verdict = seeing.record.info.manifest, seeing.record.verdict
+    assert (manifest.task, manifest.mode, verdict.passed) == ("image-classification", "none", True)
+    assert len(verdict.figures) == len(verdict.http_figures) == 8
+    assert all(entry.agreement == 1 and entry.pixels is not None for entry in verdict.figures)
+
+
+def test_a_picture_is_labelled_over_http(yard: Yard, seeing: Built) -> None:
+    with serving(yard.engine, seeing.record.reference) as served:
+        body = {"inputs": pictures.suite()["gradient"], "parameters": {"top_k": 2}}
+        answer = httpx.post(f"{served.url}/predict", json=body, timeout=30, trust_env=False).json()
+    assert len({entry["label"] for entry in answer} & set(seeing_models.LABELS)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["float16", "8da8w"])
+def test_a_network_for_pictures_is_within_the_bounds_of_each_mode(mode: str, yard: Yard) -> None:
+    assert yard.image(f"et-vit-{mode}", _vit(yard), target=TARGET, mode=mode).record.verdict.passed
+
+
+def _vit(yard: Yard) -> str:
+    folder = yard.folder / "models" / "tiny-vit"
+    return str(folder if folder.exists() else seeing_models.write(folder))
+
+
 @pytest.mark.parametrize("kept", [slice(0), slice(1000), slice(-1000)], ids=["nothing", "head", "most"])
-def test_a_program_that_was_cut_off_is_damage(kept: slice, yard: Yard, minilm: Built, tmp_path: Path) -> None:
-    artifact = extract(yard.engine, minilm.record.reference, tmp_path)
+def test_a_program_that_was_cut_off_is_damage(kept: slice, yard: Yard, seeing: Built, tmp_path: Path) -> None:
+    artifact = extract(yard.engine, seeing.record.reference, tmp_path)
     program = artifact / "model.pte"
     program.write_bytes(program.read_bytes()[kept])
     faults.seal(artifact)
     flags = (*ISOLATED, f"--volume={artifact}:/artifact:ro")
-    done = yard.engine.run(minilm.record.reference, "smoke-test", flags=flags)
+    done = yard.engine.run(seeing.record.reference, "smoke-test", flags=flags)
     assert done.returncode == Exit.DAMAGED, done.stdout
     assert "ExecuTorch cannot load it: " in done.stdout
 
@@ -141,12 +176,13 @@ def test_requests_beyond_the_queue_are_turned_away(client: openai.OpenAI, decode
         assert set(pool.map(ask, range(6))) == {"length", "turned away"}
 
 
+@pytest.mark.parametrize("mode", ["4w", pytest.param("8w", marks=pytest.mark.slow)])
 def test_a_mode_that_is_refused_would_not_pass_the_gate(
-    yard: Yard, short: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, yard: Yard, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spec, "load", lambda name: _with_refused(_load(name), "8w"))
+    monkeypatch.setattr(spec, "load", lambda name: _with_refused(_load(name), mode))
     with pytest.raises(GateError):
-        yard.build("et-refused", str(short), target=TARGET, mode="8w", max_length=512)
+        yard.build("et-refused", str(short), target=TARGET, mode=mode, max_length=512)
     assert yard.engine.image(yard.tag("et-refused")) is None
 
 
@@ -170,6 +206,11 @@ def test_the_whole_quantised_decoder_is_within_its_bounds_and_answers(yard: Yard
     built = yard.image("et-smollm2-8da8w", SMOLLM2, target=TARGET, mode="8da8w")
     assert built.record.verdict.passed
     assert "France" in _capital(yard, built)
+
+
+@pytest.mark.slow
+def test_the_whole_decoder_of_four_bits_is_within_its_bounds(yard: Yard) -> None:
+    assert yard.image("et-smollm2-8da4w", SMOLLM2, target=TARGET, mode="8da4w").record.verdict.passed
 
 
 def _capital(yard: Yard, built: Built) -> str:

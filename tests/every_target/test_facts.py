@@ -101,6 +101,39 @@ def test_a_refused_mode_has_a_reason_and_is_no_mode(target: TargetSpec) -> None:
     assert not target.refused.keys() & {mode.name for mode in target.modes}
 
 
+@every_target
+def test_a_target_says_where_it_belongs_each_place_once(target: TargetSpec) -> None:
+    names = [place.name for place in target.places]
+    assert len(set(names)) == len(names)
+    assert not target.places[0].fallback
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
+
+
+@every_target
+def test_the_reason_for_a_place_is_one_line(target: TargetSpec) -> None:
+    for place in target.places:
+        assert place.reason == place.reason.strip().rstrip(".")
+        assert place.reason.isprintable()
+
+
+@every_mode
+def test_what_upstream_gives_up_names_a_living_target_or_exporter(target: TargetSpec, mode: Mode) -> None:
+    living = {each.exporter for each in target.modes if not each.deprecated} | set(spec.names()) - {target.name}
+    assert not mode.deprecated or living & set(re.findall(r"[\w-]+", mode.deprecated))
+
+
+@every_mode
+def test_the_bits_of_a_weight_are_those_of_a_number(target: TargetSpec, mode: Mode) -> None:
+    del target
+    assert mode.bits in {0, 4, 8, 16, 32}
+
+
+@every_target
+def test_a_refused_task_has_a_reason_and_is_no_task(target: TargetSpec) -> None:
+    assert all(reason.strip() for reason in target.refused_tasks.values())
+    assert not target.refused_tasks.keys() & set(target.tasks)
+
+
 @every_mode
 def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: Mode) -> None:
     del target

@@ -20,7 +20,7 @@ from images.inside.contract import Bounds, FileDigest, Manifest, ModelFacts
 from images.inside.report import Check, Latency, Report
 from images.plan import Options, Plan
 from images.record import Info, Record, Sizes
-from images.spec import Mode, TargetSpec
+from images.spec import Mode, Place, TargetSpec
 
 BASES = {"builder": ("localhost/builder:1", "sha256:b1"), "runtime": ("localhost/runtime:1", "sha256:r1")}
 CODE = {"images/__init__.py": b"", "targets/some_cpu/run.py": b"run = 1\n"}
@@ -43,6 +43,7 @@ def target(**changes: Any) -> TargetSpec:
         platforms=("linux/amd64",),
         size_budget_mib=1,
         deny=("*/torch/*", "/bin/sh"),
+        places=(Place(name="server-cpu", reason="it is small"),),
         modes=(
             mode("none", "exact", max_abs_diff=1e-4, agreement=1.0),
             mode("int8", "small", agreement=0.9),
@@ -193,6 +194,11 @@ class FakeEngine(Engine):
     def gpu_flags(self) -> tuple[str, ...]:
         """Those of docker, when an answer to `gpus` is set."""
         return ("--gpus=all",) if "gpus" in self.answers else ()
+
+    def foreground(self, image: str, port: int, flags: Sequence[str] = ()) -> int:
+        """Remember it, and end well."""
+        self.asked.append(" ".join(["serve", str(port), *flags, image]))
+        return 0
 
     def load_base(self, tar: Path, reference: str) -> None:
         """Remember it."""

@@ -25,6 +25,15 @@ def test_the_task_follows_from_the_architecture(architecture: str, task: str) ->
     assert architectures.infer({"architectures": [architecture]}, False, [task]) == task
 
 
+def test_any_task_will_do_where_none_is_asked_for() -> None:
+    assert architectures.infer({"architectures": ["ViTForImageClassification"]}, False, ()) == "image-classification"
+
+
+def test_where_any_task_will_do_the_known_ones_are_listed() -> None:
+    with pytest.raises(UsageError, match=r"choose one with --task: text-classification, .*feature-extraction$"):
+        architectures.infer({}, False, ())
+
+
 def test_a_sentence_transformer_is_an_encoder_whatever_its_architecture_says() -> None:
     assert architectures.infer({"architectures": ["MPNetForMaskedLM"]}, True, TASKS) == "feature-extraction"
 

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import socket
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from images import config, spec
+from images import config, locks, spec
 from images.errors import ImageError, UsageError
 from images.progress import Quiet
 from tests.benchmarks import processes, suites
 from tests.benchmarks.generation import asking, benchmark, report
 from tests.benchmarks.generation.asking import Answer, Prompt, Server
-from tests.benchmarks.generation.programs import lines
+from tests.benchmarks.generation.benchmark import Choice
+from tests.benchmarks.generation.programs import executorch_loop, lines
 from tests.benchmarks.generation.report import Result, Row, Sample
 from tests.benchmarks.processes import Started
 from tests.benchmarks.report import Machine
@@ -52,6 +54,7 @@ def result(**absent: str) -> Result:
         packages={"onnxruntime": "1.0"},
         threads=2,
         rounds=2,
+        target="some-cpu",
         prompt_tokens=37,
         answer_tokens=48,
         clients=8,
@@ -116,19 +119,71 @@ def test_the_table_says_who_is_missing_and_why() -> None:
     assert report.table(result(llama="no compiler\n  -> get one")).endswith("Not here: llama: no compiler")
 
 
-def test_every_module_of_contestants_has_a_place_and_entries() -> None:
-    target = spec.load(benchmark.TARGET)
-    names = [entry.name for module in benchmark.modules().values() for entry in module.entries(target)]
-    assert len(names) == len(set(names)) >= len(benchmark.modules())
+TARGETS = ("onnx-cpu", "executorch-xnnpack")
 
 
-def test_the_runtime_alone_is_what_the_others_are_compared_with() -> None:
-    assert next(iter(benchmark.modules())) == "onnxruntime_loop"
+def entries(target: str, only: str = "", modes: str = "") -> list[str]:
+    chosen = benchmark.chosen(Choice(target=target, modes=modes))
+    return [entry.name for entry in benchmark._entries(only, chosen)]
+
+
+def test_the_table_says_the_command_that_makes_it() -> None:
+    assert report.table(result()).endswith("`invoke benchmark --task text-generation --target some-cpu`")
+
+
+def test_every_module_of_contestants_has_a_place_and_to_do_with_a_target() -> None:
+    targets = [spec.load(name) for name in TARGETS]
+    assert all(any(module.entries(target) for target in targets) for module in benchmark.modules().values())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_two_contestants_have_one_name(target: str) -> None:
+    assert len(entries(target)) == len(set(entries(target))) > 1
+
+
+@pytest.mark.parametrize(
+    ("target", "first"),
+    [("onnx-cpu", "onnxruntime in a loop, int8"), ("executorch-xnnpack", "ExecuTorch in a C++ loop, 8da8w")],
+)
+def test_the_runtime_alone_is_what_the_others_are_compared_with(target: str, first: str) -> None:
+    assert entries(target)[0] == first
+
+
+def test_only_the_modes_that_were_asked_for_take_part() -> None:
+    assert entries("executorch-xnnpack", only="executorch_loop,images", modes="none,8da8w") == [
+        "ExecuTorch in a C++ loop, 8da8w",
+        "ExecuTorch in a C++ loop, none",
+        "this image, 8da8w",
+        "this image, none",
+    ]
+
+
+def test_a_mode_that_the_target_lacks_is_named_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match=r"onnx-cpu has no mode '8da8w' for text-generation\n.*int8, none, int4"):
+        entries("onnx-cpu", modes="none,8da8w")
 
 
 def test_a_contestant_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(UsageError, match=r"'vllm'[^$]*onnxruntime_loop"):
-        benchmark._entries("images,vllm")
+        entries("onnx-cpu", only="images,vllm")
+
+
+def test_a_contestant_of_another_target_is_an_error() -> None:
+    with pytest.raises(UsageError, match="none of executorch_loop has to do with onnx-cpu"):
+        entries("onnx-cpu", only="executorch_loop")
+
+
+def test_the_loop_in_c_is_asked_one_prompt_after_the_other_and_keeps_the_time() -> None:
+    given, said = io.StringIO(), io.StringIO("0.5 7 0.75 8 \n0.25 9 0.5 10 \n")
+    (first, ids), (second, others) = executorch_loop.generate(given, said, [[1, 2], [3]], 2)
+    assert given.getvalue() == "2 1 2\n2 3\n"
+    assert (list(ids), list(others)) == ([7, 8], [9, 10])
+    assert first[1] - first[0] == second[1] - second[0] == pytest.approx(0.25)
+
+
+def test_a_loop_in_c_that_ends_is_an_error() -> None:
+    with pytest.raises(EOFError, match="the loop ended"):
+        executorch_loop.generate(io.StringIO(), io.StringIO(), [[1]], 2)
 
 
 def test_prompts_of_unequal_length_are_an_error() -> None:
@@ -138,12 +193,12 @@ def test_prompts_of_unequal_length_are_an_error() -> None:
 
 def test_a_task_without_a_benchmark_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="feature-extraction, text-generation"):
-        suites.run("fill-mask", config.load(), Quiet(), tmp_path, rounds=1, model="", only="")
+        suites.run("fill-mask", config.load(), Quiet(), tmp_path, rounds=1, model="", choice=Choice())
 
 
 def test_no_rounds_measure_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="0 rounds"):
-        suites.run("text-generation", config.load(), Quiet(), tmp_path, rounds=0, model="", only="")
+        suites.run("text-generation", config.load(), Quiet(), tmp_path, rounds=0, model="", choice=Choice())
 
 
 class Chat(BaseHTTPRequestHandler):
@@ -247,3 +302,19 @@ def test_a_program_that_ends_before_it_answers_is_an_error_with_its_own_words() 
         processes.native(lambda _port: argv, os.environ) as started,
     ):
         processes.wait(started, "/health")
+
+
+GENERATING = [name for name in spec.names() if benchmark.TASK in spec.load(name).tasks]
+SERVING = [
+    name for name in GENERATING if "transformers" in {each.name for each in locks.parse(spec.load(name).lock("run"))}
+]
+
+
+@pytest.mark.parametrize("target", GENERATING)
+def test_the_images_of_any_target_that_generates_can_take_part(target: str) -> None:
+    assert "this image" in "".join(entries(target))
+
+
+@pytest.mark.parametrize("target", SERVING)
+def test_what_stands_behind_an_image_is_measured_beside_it(target: str) -> None:
+    assert "transformers serve, PASSIVE" in entries(target)

@@ -6,11 +6,22 @@ from typing import Any, NoReturn
 
 import pytest
 
-from images import build, engine, record, spec, wheels
+from images import build, engine, record, remote, spec, wheels
 from images.build import Built, Request
 from images.engine import ImageFacts
-from images.errors import BusyError, DiskFullError, EngineError, GateError, LockError, ModelError, UsageError
+from images.errors import (
+    BusyError,
+    DiskFullError,
+    EngineError,
+    GateError,
+    LockError,
+    ModelError,
+    UnreachableError,
+    UsageError,
+)
 from images.inside import original
+from images.jobs import Order
+from images.manifests import Wishes
 from images.plan import LABEL, Options
 from images.progress import Quiet
 from images.record import Override
@@ -323,3 +334,40 @@ def test_a_disk_that_fills_up_on_the_way_is_said_to_be_full(line: Line, monkeypa
 
 def _full(*_: object) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# A build in a cluster
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    image = f"docker.io/moby/buildkit@sha256:{'c3' * 32}"
+    return Order(to=remote.parse("registry.example/x"), image=image, wishes=Wishes(), out=tmp_path / "job")
+
+
+def test_a_job_gets_what_an_engine_would(
+    order: Order, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "collect", _no_wheels)
+    build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())
+    assert {path.name for path in order.out.iterdir()} == {"build-job.yaml", "context"}
+    assert (order.out / "context/Dockerfile").exists()
+    assert (order.out / "context/model/config.json").samefile(folder / "config.json")
+
+
+def test_a_job_that_cannot_be_written_leaves_nothing(
+    order: Order, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise UnreachableError("no index")
+
+    monkeypatch.setattr(wheels, "collect", fail)
+    with pytest.raises(UnreachableError):
+        build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())
+    assert not order.out.exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(order: Order, folder: Path, cache: Path) -> None:
+    order.out.mkdir()
+    with pytest.raises(UsageError, match="is there already"):
+        build.job(Request(target=TARGET, model=str(folder)), order, samples.config(cache), Quiet())

@@ -187,6 +187,28 @@ def test_targets_are_listed_for_people_too(invoke: Invoke) -> None:
     assert [line for line in out.splitlines() if not line.startswith(" ")] == spec.names()
 
 
+def test_a_recommendation_names_targets_and_what_to_type(invoke: Invoke, folder: Path) -> None:
+    code, out, _ = invoke("recommend", "--model", folder)
+    assert code == 0
+    assert f"invoke build --target {TARGET} --model {folder}\n" in out
+
+
+def test_a_recommendation_as_json_prints_nothing_else(invoke: Invoke, folder: Path) -> None:
+    code, out, err = invoke("recommend", "--model", folder, "--json")
+    assert (code, err) == (0, "")
+    assert set(json.loads(out)) == {"model", "places", "others"}
+
+
+def test_a_place_that_no_target_is_for_is_refused_before_the_model_is_looked_at(invoke: Invoke) -> None:
+    code, _, err = invoke("recommend", "--model", "/no/such/model", "--for", "moon")
+    assert (code, err.splitlines()[0]) == (2, "error: no target is for 'moon'")
+
+
+def test_a_model_that_is_not_there_is_no_traceback(invoke: Invoke) -> None:
+    code, _, err = invoke("recommend", "--model", "/no/such/model")
+    assert (code, "there is no folder" in err) == (3, True)
+
+
 def test_a_dry_run_says_what_would_be_built(invoke: Invoke, folder: Path) -> None:
     code, out, _ = invoke("build", "--target", TARGET, "--model", folder, "--dry-run")
     assert code == 0
@@ -269,6 +291,20 @@ def test_a_failed_smoke_test_prints_its_report_and_the_error(invoke: Invoke, mac
     code, out, err = invoke("smoke", "--image", "a:b", "--json")
     assert (code, json.loads(out)["misses"]) == (GateError.exit_code, ["a miss"])
     assert err.startswith("error: the artifact does not reproduce")
+
+
+def test_a_served_image_is_told_its_device_and_weights(
+    invoke: Invoke, machine: samples.FakeEngine, tmp_path: Path
+) -> None:
+    assert invoke("run", "--image", "a:b", "--device", "cpu", "--weights", tmp_path)[0] == 0
+    assert machine.asked == [f"serve 8080 --env=MODELYARD_DEVICE=cpu --volume={tmp_path}:/weights:ro a:b"]
+
+
+@pytest.mark.parametrize("command", ["run", "smoke", "bench"])
+def test_weights_that_are_not_there_are_not_mounted(command: str, invoke: Invoke, machine: samples.FakeEngine) -> None:
+    code, _, err = invoke(command, "--image", "a:b", "--weights", "/no/such/folder")
+    assert (code, machine.asked) == (2, [])
+    assert err.startswith("error: there is no folder '/no/such/folder'\n  -> ")
 
 
 def test_the_newest_image_of_a_target_is_tested(invoke: Invoke, machine: samples.FakeEngine, tmp_path: Path) -> None:

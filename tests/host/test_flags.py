@@ -53,6 +53,7 @@ def test_the_flags_of_targets_are_found(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "target.toml").write_text(
         'summary = "s"\nplatforms = ["linux/amd64"]\nsize_budget_mib = 1\n'
+        '[[places]]\nname = "server-cpu"\nreason = "r"\n'
         '[[modes]]\nname = "none"\ntasks = ["fill-mask"]\nexporter = "one"\nbounds = { agreement = 1.0 }\n'
         '[options.fixed]\nsummary = "one shape only"\ndefault = false\n'
     )

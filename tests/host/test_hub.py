@@ -74,6 +74,28 @@ def test_only_the_needed_files_are_downloaded(folder: Path, cache: Path, hub: Hu
     assert not [line for line in hub.requests if "onnx" in line or ".bin" in line]
 
 
+def test_a_sketch_downloads_no_weights_and_knows_their_size(folder: Path, cache: Path, hub: Hub) -> None:
+    sha = hub.publish("org/sketched", folder)
+    found = model.sketch("org/sketched", Criteria(), cache=cache)
+    assert (found.revision, found.config) == (sha, BERT)
+    assert found.weights == (folder / "model.safetensors").stat().st_size
+    assert not [line for line in hub.requests if "safetensors" in line]
+
+
+def test_what_was_sketched_can_be_built(folder: Path, cache: Path, hub: Hub) -> None:
+    sha = hub.publish("org/sketched-first", write(folder, {"model.safetensors": 3}))
+    model.sketch("org/sketched-first", Criteria(), cache=cache)
+    assert "model.safetensors" in paths(resolve(f"org/sketched-first@{sha}", cache))
+
+
+def test_a_commit_that_was_sketched_needs_no_network(folder: Path, cache: Path, hub: Hub) -> None:
+    sha = hub.publish("org/sketched-twice", folder)
+    first = model.sketch(f"org/sketched-twice@{sha}", Criteria(), cache=cache)
+    hub.requests.clear()
+    assert model.sketch(f"org/sketched-twice@{sha}", Criteria(), cache=cache) == first
+    assert hub.requests == []
+
+
 def test_the_files_can_be_hard_linked(folder: Path, tmp_path: Path, cache: Path, hub: Hub) -> None:
     hub.publish("org/links", folder)
     found = resolve("org/links", cache)

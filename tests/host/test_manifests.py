@@ -24,7 +24,7 @@ LABELS = {
     "org.opencontainers.image.version": "c9745ed1",
     "maintainer": "somebody",
 }
-GPU = {**LABELS, "dev.modelyard.device": "nvidia.com/gpu"}
+GPU = {**LABELS, "dev.modelyard.gpu": "nvidia.com/gpu"}
 MOUNTED = {**GPU, "dev.modelyard.weights": "/weights"}
 WEIGHTS = f"registry.example/team/weights@sha256:{'b2' * 32}"
 EVERYTHING = Wishes(

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from images import digests
-from tests.checkpoints import paths, refused, resolve
+from images import digests, model
+from images.errors import ModelError
+from images.selection import Criteria
+from tests.checkpoints import BERT, paths, refused, resolve, write
 
 
 def test_a_folder_is_served_under_its_name_and_has_no_revision(folder: Path, cache: Path) -> None:
@@ -30,6 +32,23 @@ def test_an_existing_folder_wins_over_a_hub_id(folder: Path, cache: Path, monkey
 @pytest.mark.parametrize("text", ["/no/such/folder", "./org/name", "name", "", "a/b/c", "~nobody-here/x"])
 def test_what_is_neither_folder_nor_id_is_refused(text: str, cache: Path) -> None:
     assert "there is no folder" in refused(text, cache)
+
+
+def test_a_sketch_is_the_configuration_and_the_bytes_of_the_weights(folder: Path, cache: Path) -> None:
+    found = model.sketch(str(folder), Criteria(), cache=cache)
+    assert (found.task, found.config) == ("feature-extraction", BERT)
+    assert found.weights == (folder / "model.safetensors").stat().st_size
+
+
+def test_a_sketch_of_a_gguf_file_has_no_configuration(tmp_path: Path, cache: Path) -> None:
+    found = model.sketch(str(write(tmp_path / "chat", {"chat.Q4.gguf": "four"})), Criteria(), cache=cache)
+    assert (found.task, found.config, found.weights) == ("text-generation", {}, 4)
+
+
+def test_what_a_build_would_refuse_of_a_model_a_sketch_refuses(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="no tokenizer"):
+        model.sketch(str(folder), Criteria(), cache=cache)
 
 
 def test_the_digest_is_that_of_sha256sum_over_the_files(folder: Path, cache: Path) -> None:

@@ -26,6 +26,12 @@ def export(**options: Any) -> ExportJob:
 # The digest
 
 
+def test_an_image_for_gpus_is_labelled_with_the_resource_that_it_wants() -> None:
+    job = samples.plan(spec=samples.target(gpu=True))
+    assert planning.labels(job, {}, samples.CREATED)["dev.modelyard.gpu"] == "nvidia.com/gpu"
+    assert "dev.modelyard.gpu" not in planning.labels(samples.plan(), {}, samples.CREATED)
+
+
 def test_equal_inputs_make_equal_plans() -> None:
     assert samples.plan() == samples.plan()
 
@@ -328,9 +334,9 @@ def test_labels_say_what_is_in_the_image_and_where_it_came_from() -> None:
 
 
 def test_labels_say_what_a_machine_must_give() -> None:
-    spec = samples.target(options=WEIGHTS, device="nvidia.com/gpu")
+    spec = samples.target(options=WEIGHTS, gpu=True)
     labels = planning.labels(samples.plan(spec=spec, extra={"weights": "mounted"}), {}, samples.CREATED)
-    assert (labels[f"{LABEL}.device"], labels[f"{LABEL}.weights"]) == ("nvidia.com/gpu", "/weights")
+    assert (labels[f"{LABEL}.gpu"], labels[f"{LABEL}.weights"]) == ("nvidia.com/gpu", "/weights")
 
 
 def test_labels_follow_the_oci_specification_too() -> None:

@@ -6,14 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from images import present
+from images import present, recommend
 from images.build import Built
 from images.engine import Engine
 from images.inside import tasks
 from images.inside.compare import Figures
 from images.inside.contract import Bounds, Embedding
 from images.inside.report import Report, TokenLatency
+from images.model import Sketch
 from images.record import Override
+from images.spec import Place
 from tests.host import samples
 
 ENGINE = Engine(program="/usr/bin/docker", version="20.10")
@@ -25,8 +27,9 @@ def built(*, fresh: bool = True, **record: Any) -> str:
     return present.built(result, ENGINE)
 
 
-def commands(machine: Engine = ENGINE, **manifest: Any) -> list[str]:
-    return present.next_commands(samples.record(info=samples.info(**manifest)), machine)
+def commands(machine: Engine = ENGINE, flags: tuple[str, ...] = (), **manifest: Any) -> list[str]:
+    record = samples.record(info=samples.info(**manifest))
+    return present.next_commands(Built(record=record, file=Path("record.json"), fresh=True, flags=flags), machine)
 
 
 def curl(**manifest: Any) -> tuple[str, dict[str, Any]]:
@@ -102,6 +105,13 @@ def test_the_next_commands_serve_ask_and_prove() -> None:
     assert prove == "/usr/bin/docker run --rm modelyard/tiny-model:some-cpu smoke-test"
 
 
+def test_the_commands_tell_a_container_what_it_needs_on_this_machine() -> None:
+    serve, _, prove = commands(flags=("--env=MODELYARD_DEVICE=cpu", "--volume=/path to:/weights:ro"))
+    told = "--env=MODELYARD_DEVICE=cpu '--volume=/path to:/weights:ro' modelyard/tiny-model:some-cpu"
+    assert serve.endswith(f" {told}")
+    assert prove.endswith(f" {told} smoke-test")
+
+
 def test_the_commands_find_the_engine_that_we_started() -> None:
     machine = Engine(program="docker", version="20.10", environment={"DOCKER_HOST": "unix:///c/docker.sock"})
     assert commands(machine)[0].startswith("DOCKER_HOST=unix:///c/docker.sock docker run ")
@@ -160,6 +170,54 @@ def test_targets_are_told_with_tasks_modes_and_platforms() -> None:
         "  text-classification    --quantize none | int8\n"
         "  fill-mask              --quantize none | int8"
     )
+
+
+def advised(place: str = "", **changes: Any) -> list[str]:
+    """What is printed for a model, of a target and of one that is made for another place."""
+    places = (Place(name="server", reason="it is fast"), Place(name="phone", reason="it is small", fallback=True))
+    targets = [samples.target(places=places, **changes), samples.target(name="b", places=places[1:])]
+    sketch = Sketch(
+        id="acme/tiny",
+        source="hub",
+        revision="c0ffee",
+        task="fill-mask",
+        config={"model_type": "bert"},
+        weights=4 << 20,
+    )
+    return present.advice(
+        recommend.make(targets, sketch, recommend.Wanted(model="acme/tiny", place=place))
+    ).splitlines()
+
+
+def test_a_model_is_told_before_what_suits_it() -> None:
+    first = "acme/tiny (hub c0ffee): fill-mask, bert, 1.0 million parameters, 4.0 MiB of weights"
+    assert advised()[0] == first
+
+
+def test_without_a_wish_there_is_a_list_for_every_place() -> None:
+    lines = advised()
+    assert [line for line in lines if line.startswith("for ")] == ["for phone:", "for server:"]
+    assert "  1. some-cpu: it is fast" in lines
+    assert lines[-1] == "modes, bounds and sizes: --for phone | server"
+
+
+def test_for_one_place_modes_are_told_with_what_they_are_held_to_and_others_with_the_reason() -> None:
+    lines = [line.strip() for line in advised("server")]
+    assert "mode    int8 by small (--quantize int8): agreement >= 0.9; weights from 4.0 MiB" in lines
+    assert "image   at most 1 MiB without the model; linux/amd64" in lines
+    assert lines[-1].split() == ["b", "is", "for", "phone"]
+
+
+def test_a_recommendation_says_what_upstream_gives_up_once() -> None:
+    old = [msgspec.structs.replace(mode, deprecated="given up: take b") for mode in samples.target().modes]
+    lines = advised("server", modes=tuple(msgspec.structs.replace(mode, exporter="old") for mode in old))
+    assert lines.count("     note    old: given up: take b") == 1
+
+
+def test_a_recommendation_says_which_exporter_was_tried_with_others_only() -> None:
+    modes = tuple(msgspec.structs.replace(mode, tried=("gpt2",)) for mode in samples.target().modes[:1])
+    lines = advised("server", modes=modes)
+    assert "     note    exact was tried with other kinds of models only; the gate decides" in lines
 
 
 def test_a_target_says_which_of_its_exporters_is_deprecated() -> None:

@@ -100,6 +100,16 @@ def test_a_task_that_the_target_lacks_is_refused_with_what_it_has(folder: Path, 
     assert "it has: fill-mask" in refused(folder, cache, UsageError, tasks=("fill-mask",))
 
 
+@pytest.mark.parametrize("asked", [{}, {"task": "feature-extraction"}], ids=["inferred", "named"])
+def test_a_task_that_the_target_refuses_is_answered_with_the_reason(
+    asked: dict[str, str], folder: Path, cache: Path
+) -> None:
+    why = {"feature-extraction": "no server speaks it yet"}
+    said = refused(folder, cache, UsageError, tasks=("fill-mask",), refused=why, **asked)
+    assert "feature-extraction, which the target does not have: no server speaks it yet\n" in said
+    assert "it has: fill-mask" in said
+
+
 def test_a_task_on_the_command_line_wins(folder: Path, cache: Path) -> None:
     assert resolve(folder, cache, task="fill-mask").task == "fill-mask"
 

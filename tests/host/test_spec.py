@@ -10,6 +10,7 @@ FACTS = """
 summary = "s"
 platforms = ["linux/amd64"]
 size_budget_mib = 100
+places = [{ name = "server-cpu", reason = "it is small" }]
 {more}
 [[modes]]
 name = "none"
@@ -130,6 +131,11 @@ def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_a_target_without_platforms_or_a_mode_without_tasks_is_refused(fact: str, tmp_path: Path) -> None:
     lines = [f"{fact} = []" if line.startswith(fact) else line for line in FACTS.splitlines()]
     assert f".{fact}`" in refused(write(tmp_path, facts="\n".join(lines)))
+
+
+def test_a_target_that_belongs_nowhere_is_refused(tmp_path: Path) -> None:
+    lines = FACTS.splitlines()
+    assert "`places`" in refused(write(tmp_path, facts="\n".join(line for line in lines if "places" not in line)))
 
 
 def test_a_target_without_modes_is_refused(tmp_path: Path) -> None:

@@ -32,26 +32,10 @@ def test_hardened_means_no_writable_root_no_root_user_and_no_capability() -> Non
     assert "--user=12345" in HARDENED
 
 
-def test_an_image_for_gpus_is_proved_on_the_cpu_where_there_is_none() -> None:
-    assert verify.device(samples.engine(), gpu=True) == "cpu"
-
-
-def test_an_image_for_gpus_is_proved_on_one_where_the_engine_has_it() -> None:
+def test_the_image_is_told_its_device_and_where_its_weights_are(tmp_path: Path) -> None:
     machine = samples.engine()
-    machine.answers["gpus"] = "one"
-    assert verify.device(machine, gpu=True) == "cuda"
-    verify.run(machine, "sha256:1", device="cuda")
-    assert "--env=MODELYARD_DEVICE=cuda --gpus=all" in machine.asked[-1]
-
-
-def test_an_image_for_cpus_is_told_no_device() -> None:
-    assert verify.device(samples.engine(), gpu=False) == ""
-
-
-def test_weights_that_the_image_has_not_are_mounted_to_be_read(tmp_path: Path) -> None:
-    machine = samples.engine()
-    verify.run(machine, "sha256:1", weights=tmp_path)
-    assert f"--volume={tmp_path}:/weights:ro" in machine.asked[-1]
+    verify.run(machine, "sha256:1", device="cpu", weights=tmp_path)
+    assert f" --env=MODELYARD_DEVICE=cpu --volume={tmp_path}:/weights:ro " in machine.asked[-1]
 
 
 @pytest.mark.parametrize("report", [samples.report(), samples.failed()])

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from images import spec
-from images.inside.contract import ArtifactError
+from images.inside.contract import ArtifactError, Exporting, ImageFacts
 from targets.executorch_xnnpack import apps, generate, program, quantize, run
 from targets.executorch_xnnpack.program import ProgramError
-from tests.inside import serving
+from tests.inside import seeing, serving
 
 TARGET = spec.load("executorch-xnnpack")
 
@@ -78,6 +79,38 @@ def test_what_belongs_to_a_token_comes_back_where_the_token_is(left: bool) -> No
 def test_what_belongs_to_a_text_is_one_row_a_text() -> None:
     outputs = run.ExecuTorchRunner(Echo(), {}).predict(batch([7, 8, 9], [5, 6]))  # type: ignore[arg-type]
     assert outputs["vector"].tolist() == [[7, 7, 7], [5, 5, 5]]
+
+
+# Pictures
+
+
+class Brightness:
+    """A program that says how bright a picture is."""
+
+    inputs, outputs = ("pixel_values",), ("logits",)
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        self.shapes.append(inputs[0].shape)
+        return {"logits": inputs[0].mean(axis=(2, 3))}
+
+
+def test_each_picture_runs_alone() -> None:
+    program, pixels = Brightness(), np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
+    outputs = run.PictureRunner(program, {}).predict({"pixel_values": pixels})  # type: ignore[arg-type]
+    assert program.shapes == [(1, 3, 4, 4)] * 2
+    assert outputs["logits"].tolist() == pixels.mean(axis=(2, 3)).tolist()
+
+
+@pytest.mark.parametrize(("image", "kind"), [(None, run.ExecuTorchRunner), (seeing.FACTS, run.PictureRunner)])
+def test_what_a_program_is_given_is_what_the_manifest_says(
+    image: ImageFacts | None, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "load", lambda *_: Echo())
+    manifest = msgspec.structs.replace(serving.manifest(), image=image)
+    assert type(run.load(Path("artifact"), manifest, 1)) is kind
 
 
 # Decoders
@@ -151,3 +184,16 @@ def test_every_mode_has_a_recipe_and_so_has_every_refused_one() -> None:
 )
 def test_only_a_normalizer_that_does_nothing_is_left_out(given: dict[str, Any], made: dict[str, Any]) -> None:
     assert apps.normalised(given) == made
+
+
+def test_an_app_for_pictures_gets_how_they_are_prepared_and_no_tokenizer(tmp_path: Path) -> None:
+    model, out, work = (tmp_path / name for name in ("model", "out", "work"))
+    for folder in (model, out, work):
+        folder.mkdir()
+    (model / "preprocessor_config.json").write_text('{"size": 224}')
+    assert apps.write(Exporting(model, out, work, None, None)) == {}  # type: ignore[arg-type]
+    assert [file.name for file in out.iterdir()] == ["preprocessor_config.json"]
+
+
+def test_a_model_for_speech_is_refused_with_the_way_on() -> None:
+    assert "optimum-cli export executorch" in TARGET.refused_tasks["automatic-speech-recognition"]

@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import build, plan
+from images import build, locks, plan
 from images.config import ROOT, Config
 from images.engine import Engine
 from images.errors import ImageError
@@ -23,6 +23,12 @@ from tests.benchmarks import environment, processes
 from tests.benchmarks.generation.asking import Contestant
 
 PROGRAMS = "tests.benchmarks.generation.programs"
+
+
+def having(target: TargetSpec, *packages: str) -> str:
+    """The newest exporter of a target in whose lock all of these packages are: the last one; empty for none."""
+    locked = {exporter: {wheel.name for wheel in locks.parse(target.lock(exporter))} for exporter in target.exporters}
+    return next((exporter for exporter in reversed(target.exporters) if locked[exporter].issuperset(packages)), "")
 
 
 class AbsentError(Exception):
@@ -55,6 +61,7 @@ class Arena:
         dist: where records of images are.
         engine: runs the images.
         target: whose images take part.
+        tools: whose locks make the environments of what the target has no exporter for.
         name: of the model, as the user gave it.
         model: its files.
         threads: of each contestant.
@@ -67,6 +74,7 @@ class Arena:
     dist: Path
     engine: Engine
     target: TargetSpec
+    tools: TargetSpec
     name: str
     model: ModelRef
     threads: int
@@ -87,20 +95,23 @@ class Arena:
 
     def python(self, name: str, exporter: str = "") -> Path:
         """The Python of an environment: an exporter's lock, what `requirements.<name>.txt` lists, or both."""
-        lock = self.target.lock(exporter) if exporter else None
+        owner = self.target if exporter in self.target.exporters else self.tools
+        lock = owner.lock(exporter) if exporter else None
         return environment.python(name, lock, self.config, self.progress)
 
-    def versions(self, packages: Mapping[str, Path]) -> dict[str, str]:
-        """The versions of packages, each in an environment."""
-        return {name: environment.versions(python)[name] for name, python in packages.items()}
+    def versions(self, packages: Sequence[str]) -> dict[str, str]:
+        """The versions of those packages that the target's exporters have; of the last one, where several do."""
+        wheels = [wheel for exporter in self.target.exporters for wheel in locks.parse(self.target.lock(exporter))]
+        locked = {wheel.name: wheel.version for wheel in wheels}
+        return {name: locked[name] for name in packages if name in locked}
 
     @property
     def original(self) -> Path:
         """The original model as a Hugging Face folder: what a GGUF file stands for, else the folder itself."""
-        script = ROOT / "images" / "inside" / "gguf.py"
+        script, exporter = ROOT / "images" / "inside" / "gguf.py", having(self.target, "transformers", "gguf")
         return self.made(
             "original",
-            self.python("optimum", "optimum"),
+            self.python(exporter, exporter),
             lambda out: ["-m", "images.inside.gguf", f"--model={self.model.folder}", f"--out={out}"],
             also=script.read_bytes(),
         )

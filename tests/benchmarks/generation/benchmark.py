@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import tokenizers
 
 from images import engine, model, spec
@@ -23,6 +24,7 @@ from images.errors import ImageError, UsageError
 from images.inside.generation.chat import ChatTemplate
 from images.progress import Progress
 from images.selection import Criteria
+from images.spec import TargetSpec
 from tests.benchmarks import processes
 from tests.benchmarks.generation.arena import AbsentError, Arena, Entry
 from tests.benchmarks.generation.asking import Answer, Contestant, Prompt
@@ -40,7 +42,7 @@ TOPICS = ("dogs", "rivers", "music", "bread", "trains", "clouds", "horses", "boo
 """One token each, so that the prompts are equally long: onnxruntime-genai takes no others in one batch."""
 QUESTION, SAID = "What is the opposite of hot?", "cold"
 """What weights of four bits know as well."""
-PACKAGES = {"onnxruntime": "optimum", "optimum-onnx": "optimum", "torch": "serving", "transformers": "serving"}
+PACKAGES = ("onnxruntime", "optimum-onnx", "executorch", "optimum-executorch", "torch", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,23 @@ class Entrant:
     contestant: Contestant
 
 
-def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", only: str = "") -> Result:
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What takes part; where it says nothing, all that there is.
+
+    Attributes:
+        target: whose images, and what belongs to them.
+        modes: of the target's images, separated by commas.
+        only: modules of `contestants`, separated by commas.
+
+    """
+
+    target: str = TARGET
+    modes: str = ""
+    only: str = ""
+
+
+def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", choice: Choice) -> Result:
     """Make what is missing, start everything, measure. Raises an `ImageError`.
 
     Args:
@@ -76,13 +94,14 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
         dist: where records of images are.
         rounds: how often all take their turn.
         name: the model; SmolLM2 when empty.
-        only: modules of `contestants`, separated by commas; all when empty.
+        choice: what takes part.
 
     """
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
-    entries, absent = _entries(only), dict[str, str]()
-    with _arena(config, progress, dist, name or MODEL) as arena, ExitStack() as stack:
+    target = chosen(choice)
+    entries, absent = _entries(choice.only, target), dict[str, str]()
+    with _arena(config, progress, dist, name or MODEL, target) as arena, ExitStack() as stack:
         entrants = list(_started(entries, arena, stack, absent))
         prompts = _prompts(arena)
         _require_sense(entrants, arena)
@@ -93,9 +112,10 @@ def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: st
             machine=machine(),
             others=others,
             model=arena.model.facts.id,
-            packages=_versions(arena),
+            packages=arena.versions(PACKAGES),
             threads=THREADS,
             rounds=rounds,
+            target=target.name,
             prompt_tokens=len(prompts[0].ids),
             answer_tokens=TOKENS,
             clients=CLIENTS,
@@ -115,7 +135,20 @@ def modules() -> dict[str, ModuleType]:
         file.stem: importlib.import_module(f"tests.benchmarks.generation.contestants.{file.stem}")
         for file in folder.glob("*.py")
     }
-    return dict(sorted(found.items(), key=lambda item: item[1].PLACE))
+    return dict(sorted(found.items(), key=lambda item: (item[1].PLACE, item[0])))
+
+
+def chosen(choice: Choice) -> TargetSpec:
+    """The target, with the modes that take part. Raises `UsageError` for a mode that its decoders do not have."""
+    target = spec.load(choice.target)
+    known = [mode.name for mode in target.modes_for(TASK)]
+    names = choice.modes.split(",") if choice.modes else known
+    if unknown := sorted(set(names) - set(known)):
+        modes = ", ".join(known) or "none"
+        raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {TASK}", f"its modes are: {modes}")
+    return msgspec.structs.replace(
+        target, modes=tuple(mode for mode in target.modes if TASK not in mode.tasks or mode.name in names)
+    )
 
 
 def prompts_of(
@@ -154,18 +187,18 @@ def sample(answers: Sequence[Answer], wall: float, used: float) -> Sample:
     )
 
 
-def _entries(only: str) -> list[Entry]:
+def _entries(only: str, target: TargetSpec) -> list[Entry]:
     known = modules()
-    chosen = only.split(",") if only else list(known)
-    if unknown := sorted(set(chosen) - set(known)):
+    names = only.split(",") if only else list(known)
+    if unknown := sorted(set(names) - set(known)):
         raise UsageError(f"there is no contestant {unknown[0]!r}", f"the contestants are: {', '.join(known)}")
-    target = spec.load(TARGET)
-    return [entry for name in known if name in chosen for entry in known[name].entries(target)]
+    if entries := [entry for name in known if name in names for entry in known[name].entries(target)]:
+        return entries
+    raise UsageError(f"none of {only} has to do with {target.name}", f"the contestants are: {', '.join(known)}")
 
 
 @contextmanager
-def _arena(config: Config, progress: Progress, dist: Path, name: str) -> Iterator[Arena]:
-    target = spec.load(TARGET)
+def _arena(config: Config, progress: Progress, dist: Path, name: str, target: TargetSpec) -> Iterator[Arena]:
     found = model.resolve(name, Criteria(tasks=target.tasks), cache=config.cache, report=progress.detail)
     if found.task != TASK:
         raise UsageError(f"{name} is a model for {found.task}", f"name one for {TASK}")
@@ -176,6 +209,7 @@ def _arena(config: Config, progress: Progress, dist: Path, name: str) -> Iterato
             dist=dist,
             engine=engine.require(config),
             target=target,
+            tools=spec.load(TARGET),
             name=name,
             model=found,
             threads=THREADS,
@@ -240,11 +274,6 @@ def _used_by_others(entrants: Sequence[Entrant]) -> float:
     """CPU seconds of everything but this process and the contestants."""
     ours = time.process_time() + sum(processes.cpu_seconds(entrant.contestant.pid) for entrant in entrants)
     return busy_seconds(Path("/proc/stat").read_text()) - ours
-
-
-def _versions(arena: Arena) -> dict[str, str]:
-    pythons = {"optimum": arena.python("optimum", "optimum"), "serving": arena.python("serving", "genai")}
-    return arena.versions({package: pythons[name] for package, name in PACKAGES.items()})
 
 
 def _rows(entrants: Sequence[Entrant], measured: Sequence[Sequence[Sequence[Sample]]]) -> list[Row]:

@@ -66,6 +66,7 @@ class Result(Circumstances, kw_only=True):
     """The whole benchmark.
 
     Attributes:
+        target: whose images took part.
         prompt_tokens: of each prompt, the chat template's included.
         answer_tokens: of each answer.
         clients: of the second load.
@@ -73,6 +74,7 @@ class Result(Circumstances, kw_only=True):
 
     """
 
+    target: str
     prompt_tokens: int
     answer_tokens: int
     clients: int
@@ -100,7 +102,7 @@ def table(result: Result) -> str:
     head = ["", "1 client: CPU", "x", "tok/s", "prompt CPU", "first", "next"]
     rows = [[*head, f"{several}: CPU", "x", "tok/s", "of 1 client's", "together"], *map(_cells, result.rows)]
     missing = [f"Not here: {name}: {why.splitlines()[0]}" for name, why in result.absent.items()]
-    command = "invoke benchmark --task text-generation"
+    command = f"invoke benchmark --task text-generation --target {result.target}"
     return "\n".join([*grid(rows), "", _how(result), where(result, command), *missing])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from images.record import Record
 from images.spec import TargetSpec
 from tests.benchmarks import processes
 from tests.benchmarks.generation.arena import Arena, Entry
@@ -24,4 +25,9 @@ def _start(arena: Arena, mode: str) -> Iterator[Server]:
     record = arena.image(mode)
     with processes.image(arena.engine, record.image, arena.threads) as started:
         fields = {"model": record.info.manifest.model.id, "ignore_eos": True}
-        yield Server(started, "join one batch", fields)
+        yield Server(started, _crowd(record), fields)
+
+
+def _crowd(record: Record) -> str:
+    """What requests do that come at once: a runtime with one cache says so."""
+    return "one after the other" if record.verdict.runtime.get("cache") == "one sequence" else "join one batch"

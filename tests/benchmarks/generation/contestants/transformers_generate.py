@@ -8,15 +8,18 @@ from pathlib import Path
 from images.spec import TargetSpec
 from tests.benchmarks import processes
 from tests.benchmarks.generation import asking
-from tests.benchmarks.generation.arena import PROGRAMS, Arena, Entry
+from tests.benchmarks.generation.arena import PROGRAMS, Arena, Entry, having
 from tests.benchmarks.generation.asking import Library
 
 PLACE = 4
+OPTIMUM = "optimum-onnx"
+ENVIRONMENTS = {"genai": "serving"}
+"""By exporter, an environment that has its lock and is there for another contestant anyway."""
 
 
 def entries(target: TargetSpec) -> list[Entry]:
-    """Both where Optimum is an exporter of the target."""
-    optimum = [Entry(name="ORTModelForCausalLM.generate", start=_optimum)] if "optimum" in target.exporters else []
+    """PyTorch whatever the target, Optimum's where it is an exporter of the target."""
+    optimum = [Entry(name="ORTModelForCausalLM.generate", start=_optimum)] if having(target, OPTIMUM) else []
     return [*optimum, Entry(name="PyTorch generate, PASSIVE", start=_pytorch)]
 
 
@@ -26,13 +29,16 @@ def _optimum(arena: Arena) -> Iterator[Library]:
     folder = arena.artifact("none")
     for name in ("config.json", "generation_config.json"):
         shutil.copy(arena.original / name, folder / name)
-    with _program(arena, arena.python("optimum", "optimum"), "optimum", folder) as library:
+    exporter = having(arena.target, OPTIMUM)
+    with _program(arena, arena.python(exporter, exporter), "optimum", folder) as library:
         yield library
 
 
 @contextmanager
 def _pytorch(arena: Arena) -> Iterator[Library]:
-    with _program(arena, arena.python("serving", "genai"), "pytorch", arena.original) as library:
+    exporter = having(arena.target, "torch", "transformers")
+    python = arena.python(ENVIRONMENTS.get(exporter, exporter), exporter)
+    with _program(arena, python, "pytorch", arena.original) as library:
         yield library
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from images import locks
 from images.spec import TargetSpec
 from tests.benchmarks import processes
 from tests.benchmarks.generation.arena import Arena, Entry
@@ -14,8 +15,11 @@ BATCHING = ("--continuous-batching", "--cb-block-size=256", "--cb-num-blocks=64"
 """Without these bounds its cache takes most of the machine's memory."""
 
 
-def entries(_target: TargetSpec) -> list[Entry]:
-    """Both, whatever the target."""
+def entries(target: TargetSpec) -> list[Entry]:
+    """Both, for targets with the model builder, whose lock has a transformers that serves, or whose images run it."""
+    run = {wheel.name for wheel in locks.parse(target.lock("run"))}
+    if "genai" not in target.exporters and "transformers" not in run:
+        return []
     return [
         Entry(name="transformers serve, PASSIVE", start=partial(_start, crowd="one after the other")),
         Entry(name="the same, --continuous-batching", start=partial(_start, crowd="join one batch", flags=BATCHING)),
