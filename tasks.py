@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -563,11 +564,26 @@ def check(context: Context) -> None:
     _python(context, "pytest tests/host tests/inside tests/every_target -q")
 
 
-@task(help={"all": "also the slow ones"})
+@task(
+    help={
+        "all": "also the slow ones",
+        "cluster": "a context of the kubeconfig: deploy to that cluster, into a namespace of its own, and nothing else",
+        "registry": "with --cluster: HOST:PORT of this machine, from which the cluster's nodes pull by plain HTTP",
+    }
+)
 @readable
-def test(context: Context, all: bool = False) -> None:  # noqa: A002, PT028 - a flag, not a test's parameter
-    """Everything: setup, check, container tests with real images."""
+def test(
+    context: Context,
+    all: bool = False,  # noqa: A002, PT028 - a flag, not a test's parameter
+    cluster: str = "",  # noqa: PT028
+    registry: str = "",  # noqa: PT028
+) -> None:
+    """Everything: setup, check, container tests with real images; or, with --cluster, the tests of a deployment."""
     setup(context)
+    if cluster:
+        where = shlex.join([f"--cluster={cluster}", f"--registry={registry}"])
+        _python(context, f"pytest tests/cluster -v --durations=15 {where}")
+        return
     check(context)
     slow = "" if all else ' -m "not slow"'
     _python(context, f"pytest tests/containers -v --durations=15{slow}")

@@ -1,6 +1,7 @@
 """The only module that runs kubectl: applies a service, waits for it, proves it, and takes a failed one back."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -12,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from images import fields
 from images.errors import ClusterError, GateError, UsageError, mask
 from images.inside.report import Report, table
-from images.manifests import NAME, SMOKE, Service
+from images.manifests import NAME, OPTIONAL, SMOKE, Service
 
 MANAGER = "modelyard"
 """Field manager of what is applied: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""
@@ -33,8 +35,11 @@ HOPELESS = {
     *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"),
 }
 """What a container waits for in vain, seen twice in a row."""
-EXITS = {1: "outputs differ", 2: "this machine cannot run it", 3: "artifact damaged", 137: "killed: out of memory?"}
-"""Exit codes of the image's commands, in words."""
+VERDICTS = {1: "outputs differ", 2: "this machine cannot run it", 3: "artifact damaged"}
+"""Exit codes of the image's commands, in words: it would say the same another time."""
+EXITS = {**VERDICTS, 137: "killed: out of memory?"}
+UNKNOWN_KIND = re.compile(r'no matches for kind "(\w+)" in version "(\S+)"')
+"""What kubectl says of a kind that the API server does not have."""
 Say = Callable[[str], None]
 
 
@@ -44,6 +49,22 @@ class Reason:
 
     text: str
     hopeless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What was there before a deployment.
+
+    Attributes:
+        revision: of the Deployment; 0 when there was none.
+        objects: those of the manifests that were there, by kind and name: as they were applied, None if by others.
+        pods: their names.
+
+    """
+
+    revision: int
+    objects: Mapping[str, dict[str, Any] | None]
+    pods: Collection[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +90,15 @@ class Cluster:
         """Apply the manifests. Raises `ClusterError`."""
         return self._apply("-k", folder)
 
-    def delete(self, folder: Path, service: Service) -> None:
-        """Delete what the manifests name, and the smoke test's Job, and wait until it is gone."""
-        self._succeed("delete", "--ignore-not-found", "-k", folder)
-        self._succeed("delete", "--ignore-not-found", f"job/{service.smoke_name}")
+    def delete(self, *what: str | Path) -> str:
+        """Delete objects with all that belongs to them, and wait until it is gone."""
+        return self._succeed("delete", "--ignore-not-found", "--cascade=foreground", *what)
 
     def remove(self, name: str) -> str:
         """Delete everything of a service, by its label. Raises `UsageError` when there is nothing."""
         if not NAME.fullmatch(name):
             raise UsageError(f"--name {name!r} is no name of a Service", "name it as `invoke deploy` did")
-        done = self._succeed("delete", KINDS, f"--selector=app.kubernetes.io/name={name},{OURS}")
+        done = self.delete(KINDS, f"--selector=app.kubernetes.io/name={name},{OURS}")
         if not done.strip() or "No resources found" in done:
             raise UsageError(f"{self.namespace} has no service {name!r} of ours", "name it as `invoke deploy` did")
         return done
@@ -93,11 +113,15 @@ class Cluster:
                     "give the service another --name",
                 )
 
-    def revision(self, service: Service) -> int:
-        """The Deployment's revision; 0 when there is none."""
+    def before(self, service: Service, folder: Path) -> Before:
+        """What is there of a service, to go back to."""
         found = self._get("deployment", service.name)
         notes = found.get("metadata", {}).get("annotations", {})
-        return int(notes.get("deployment.kubernetes.io/revision", 0))
+        return Before(
+            revision=int(notes.get("deployment.kubernetes.io/revision", 0)),
+            objects={_key(each): fields.applied(each, MANAGER) for each in self._objects(folder)},
+            pods={pod["metadata"]["name"] for pod in self.pods(service)},
+        )
 
     def pods(self, service: Service, component: str = "server") -> list[dict[str, Any]]:
         """The service's pods, old and new."""
@@ -139,18 +163,38 @@ class Cluster:
         last = [Reason(text=line) for line in lines[-3:]]
         raise self._failed("the smoke test ended without a report", [*self.reasons(service, SMOKE), *last])
 
-    def undo(self, service: Service, folder: Path, before: int, say: Say) -> None:
+    def undo(self, service: Service, folder: Path, before: Before, say: Say) -> None:
         """Go back to what served before; to nothing when nothing did."""
-        if not before:
+        self.delete(f"job/{service.smoke_name}")
+        if not before.revision:
             say(f"removing {service.name}: nothing served before it")
-            self.delete(folder, service)
+            self.delete("-k", folder)
             return
-        say(f"rolling {service.name} back to revision {before}")
-        self._succeed("rollout", "undo", f"deployment/{service.name}", f"--to-revision={before}")
+        say(f"rolling {service.name} back to revision {before.revision}")
+        self._restore(service, folder, before)
         until, told = time.monotonic() + service.start_seconds + PATIENCE, _Changes(say)
         while not self._rolled_out(service, told):
             if time.monotonic() > until:
                 raise self._failed("what served before does not become ready", self.reasons(service))
+
+    def _restore(self, service: Service, folder: Path, before: Before) -> None:
+        """Apply every object as it was applied before, and delete those that were not there.
+
+        A rollback by kubectl alone would bring the pods back, and leave settings, limits and notes of what failed.
+        """
+        if before.objects.get(f"Deployment/{service.name}") is None:
+            self._succeed("rollout", "undo", f"deployment/{service.name}", f"--to-revision={before.revision}")
+        known = [each for each in before.objects.values() if each is not None]
+        if known:
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": known})
+            self._apply("--filename=-", text=text)
+        for fresh in sorted({_key(each) for each in self._objects(folder)} - before.objects.keys()):
+            self.delete(fresh)
+
+    def _objects(self, folder: Path) -> list[dict[str, Any]]:
+        """Those of the manifests' objects that are there, with the notes of who set what."""
+        found: list[dict[str, Any]] = self._get("-k", str(folder), "--show-managed-fields").get("items", [])
+        return found
 
     def reasons(self, service: Service, component: str = "server", *, older: Collection[str] = ()) -> list[Reason]:
         """What keeps pods of this image from being ready; older ones count when there are no newer."""
@@ -188,9 +232,10 @@ class Cluster:
             f"kubectl --context={self.context} --namespace={self.namespace} get events tells more",
         )
 
-    def _apply(self, *argv: str | Path) -> str:
-        # A rollback takes fields over in kubectl's own name; the next deployment takes them back.
-        return self._succeed("apply", "--server-side", f"--field-manager={MANAGER}", "--force-conflicts", *argv)
+    def _apply(self, *argv: str | Path, text: str = "") -> str:
+        # A rollback by hand takes fields over in kubectl's own name; the next deployment takes them back.
+        flags = ("--server-side", f"--field-manager={MANAGER}", "--force-conflicts")
+        return self._succeed("apply", *flags, *argv, text=text)
 
     def has_namespace(self) -> bool:
         """Whether the namespace is there; somebody who may not ask is taken at their word."""
@@ -208,14 +253,14 @@ class Cluster:
         found: dict[str, Any] = json.loads(done.stdout.strip() or "{}")
         return found
 
-    def _succeed(self, *argv: str | Path) -> str:
-        done = self._call(*argv)
+    def _succeed(self, *argv: str | Path, text: str = "") -> str:
+        done = self._call(*argv, text=text)
         if done.returncode:
             raise _error(done.stderr)
         return done.stdout
 
-    def _call(self, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(self._argv(*argv), check=False, capture_output=True, text=True)
+    def _call(self, *argv: str | Path, text: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(self._argv(*argv), check=False, capture_output=True, text=True, input=text)
 
     def _argv(self, *argv: str | Path) -> list[str]:
         return [self.program, f"--context={self.context}", f"--namespace={self.namespace}", *map(str, argv)]
@@ -239,9 +284,9 @@ def find(context: str, namespace: str) -> Cluster:
     program = shutil.which("kubectl")
     if program is None:
         raise UsageError("there is no kubectl on PATH", "https://kubernetes.io/docs/tasks/tools/")
-    listed = subprocess.run(
-        [program, "config", "get-contexts", "--output=name"], check=False, capture_output=True, text=True
-    ).stdout.split()
+    # Some kubectls ask a context's server for its version before anything else: that must not be the current one's.
+    argv = [program, f"--context={context or 'none'}", "config", "get-contexts", "--output=name"]
+    listed = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
     if context not in listed:
         known = ", ".join(listed) or "none (is KUBECONFIG set?)"
         said = f"there is no context {context!r}" if context else "no context was named"
@@ -271,12 +316,12 @@ def deploy(cluster: Cluster, service: Service, folder: Path, say: Say) -> Report
             "write the manifests with `invoke manifests --kserve`, and apply them by kubectl",
         )
     cluster.require_ours(service)
-    before, older = cluster.revision(service), {pod["metadata"]["name"] for pod in cluster.pods(service)}
     cluster.check(folder)
+    before = cluster.before(service, folder)
     try:
         for line in cluster.apply(folder).splitlines():
             say(line)
-        cluster.wait(service, say, older=older)
+        cluster.wait(service, say, older=before.pods)
         say("proving the service (the image's smoke test in the cluster)")
         return _proved(cluster, service, folder, say)
     except BaseException:
@@ -295,7 +340,7 @@ def _proved(cluster: Cluster, service: Service, folder: Path, say: Say) -> Repor
     return report
 
 
-def _take_back(cluster: Cluster, service: Service, folder: Path, before: int, say: Say) -> None:
+def _take_back(cluster: Cluster, service: Service, folder: Path, before: Before, say: Say) -> None:
     """Undo, and only tell of what prevents it: the first error says why."""
     try:
         cluster.undo(service, folder, before, say)
@@ -332,9 +377,23 @@ def _states(state: Mapping[str, Mapping[str, Any]]) -> Iterator[Reason]:
     if (ended := state.get("terminated")) and ended.get("exitCode"):
         meaning = EXITS.get(ended["exitCode"], ended.get("reason", ""))
         said = ended.get("message", "").strip().splitlines()[-1:]
-        yield Reason(text=": ".join([f"ended with exit code {ended['exitCode']} ({meaning})", *said]))
+        yield Reason(
+            text=": ".join([f"ended with exit code {ended['exitCode']} ({meaning})", *said]),
+            hopeless=ended["exitCode"] in VERDICTS,
+        )
+
+
+def _key(found: Mapping[str, Any]) -> str:
+    return f"{found['kind']}/{found['metadata']['name']}"
 
 
 def _error(said: str) -> ClusterError:
+    if unknown := UNKNOWN_KIND.findall(said):
+        kinds = [kind.lower() for kind, _ in unknown]
+        left_out = [word for word, files in OPTIONAL.items() if any(kind in files for kind in kinds)]
+        return ClusterError(
+            f"this cluster does not know {', '.join(' of '.join(each) for each in unknown)}: is it older than 1.27?",
+            f"add --without {','.join(left_out)}" if left_out else "",
+        )
     lines = [line for line in mask(said).strip().splitlines() if line]
     return ClusterError(f"kubectl: {'; '.join(lines[-3:]) or 'failed without a word'}")

@@ -19,6 +19,8 @@ LIMIT = 2.0
 """Memory at which a pod is ended, as the same multiple: long inputs and full batches need more than the suite."""
 PAUSE_SECONDS = 5
 """How long a pod that ends goes on being reachable: what endpoints and proxies take to turn away, as a rule."""
+DRAIN_SECONDS = 5
+"""How long after that it goes on, each answer the last of its connection: clients that kept theirs move on."""
 MARGIN_SECONDS = 5
 PINNED = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
@@ -29,6 +31,12 @@ SECRET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """A DNS subdomain: names of Secrets, claims and namespaces."""
 COMMON = ("serviceaccount", "configmap", "networkpolicy-smoke-test")
 FILES = (*COMMON, "deployment", "service", "horizontalpodautoscaler", "poddisruptionbudget", "networkpolicy")
+OPTIONAL = {
+    "autoscaler": ("horizontalpodautoscaler",),
+    "disruption-budget": ("poddisruptionbudget",),
+    "network-policy": ("networkpolicy", "networkpolicy-smoke-test"),
+}
+"""Files that `--without` leaves out, by its word for them."""
 KSERVE_FILES = (*COMMON, "inferenceservice")
 """KServe makes the Deployment, its Service and its autoscaler itself; who may ask its pods is its own to say."""
 KSERVE_SERVICE = "-predictor"
@@ -54,6 +62,7 @@ class Wishes:
     api_key_secret: str = ""
     weights: str = ""
     allow_namespaces: str = ""
+    without: str = ""
 
 
 HELP = {
@@ -67,6 +76,7 @@ HELP = {
     "api-key-secret": "name of a Secret whose `api-key` clients must send",
     "weights": "for an image that does not carry the model's files: a PersistentVolumeClaim, or an image by digest",
     "allow-namespaces": "namespaces beside its own that may send requests, separated by commas",
+    "without": "what is left out, for a cluster that lacks it: autoscaler, disruption-budget, network-policy",
 }
 
 
@@ -79,11 +89,13 @@ class Service:
         version: of the model, as a label's value.
         cpu: the limit, in Kubernetes' notation, like the rest.
         devices: extended resources by name, such as `nvidia.com/gpu`, and how many of each.
+        without: what is left out, in the words of `OPTIONAL`; with no autoscaler the Deployment says how many pods.
         claim: the PersistentVolumeClaim with weights that the image does not carry.
         volume_image: the image with such weights, by digest.
         weights_path: where the image looks for weights that it does not carry.
         grace_seconds: for requests under way after SIGTERM.
         pause_seconds: before SIGTERM, while requests still come.
+        drain_seconds: after SIGTERM, while requests come on connections that clients kept.
         start_seconds: the longest start.
         smoke_seconds: the longest smoke test.
 
@@ -110,8 +122,10 @@ class Service:
     volume_image: str = ""
     weights_path: str = ""
     allowed_namespaces: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     grace_seconds: int = 25
     pause_seconds: int = PAUSE_SECONDS
+    drain_seconds: int = DRAIN_SECONDS
     start_seconds: int = 600
     smoke_seconds: int = 900
 
@@ -128,7 +142,7 @@ class Service:
     @property
     def termination_seconds(self) -> int:
         """From the first sign of the end to the kill."""
-        return self.pause_seconds + self.grace_seconds + MARGIN_SECONDS
+        return self.pause_seconds + self.drain_seconds + self.grace_seconds + MARGIN_SECONDS
 
 
 def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
@@ -170,13 +184,15 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         claim="" if PINNED.fullmatch(wishes.weights) else wishes.weights,
         volume_image=wishes.weights if PINNED.fullmatch(wishes.weights) else "",
         weights_path=told.get("weights", ""),
-        allowed_namespaces=tuple(filter(None, wishes.allow_namespaces.split(","))),
+        allowed_namespaces=_words(wishes.allow_namespaces),
+        without=_words(wishes.without),
     )
 
 
 def texts(service: Service) -> dict[str, str]:
     """The manifests by file name: the kustomization, what it lists, and the smoke test's Job beside it."""
-    listed = KSERVE_FILES if service.kserve else FILES
+    left_out = {name for word in service.without for name in OPTIONAL[word]}
+    listed = [name for name in (KSERVE_FILES if service.kserve else FILES) if name not in left_out]
     names = [f"{each}.yaml" for each in listed]
     return {
         f"{name}.yaml": render.manifest(name, service=service, files=names) for name in (KUSTOMIZATION, *listed, SMOKE)
@@ -272,11 +288,20 @@ def require_wishes(wishes: Wishes) -> None:
             f"--replicas {wishes.replicas} and --max-replicas {wishes.max_replicas} leave no number of pods",
             "at least 1, and no more than --max-replicas",
         )
+    if unknown := set(_words(wishes.without)) - OPTIONAL.keys():
+        raise UsageError(
+            f"--without {', '.join(sorted(unknown))}: no such part", f"the parts are {', '.join(OPTIONAL)}"
+        )
     _require_names(wishes)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    """What commas separate."""
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
+
+
 def _require_names(wishes: Wishes) -> None:
-    namespaces = [("allow-namespaces", each) for each in wishes.allow_namespaces.split(",")]
+    namespaces = [("allow-namespaces", each) for each in _words(wishes.allow_namespaces)]
     for flag, name in [("pull-secret", wishes.pull_secret), ("api-key-secret", wishes.api_key_secret), *namespaces]:
         if name and not SECRET.fullmatch(name):
             raise UsageError(f"--{flag} {name!r} is no name in Kubernetes", "lower-case letters, digits, dashes, dots")

@@ -30,7 +30,7 @@ from images.inside.openai.responses import Responses
 from images.inside.openinference import OpenInference, Probes
 from images.inside.operations import Operations
 from images.inside.predicting import Predicting
-from images.inside.service import Service, Work
+from images.inside.service import Service, State, Work
 from images.inside.settings import Settings
 from images.inside.web import ApiError, Edge, Endpoint, Route, error_response
 
@@ -143,7 +143,7 @@ def app(served: Served) -> ASGIApp:
     routes = [StarletteRoute(route.path, Endpoint(route, key)) for route in longest_first if "{" in route.path]
     others = Router(routes, redirect_slashes=False, default=_Unmatched())
     exact = {route.path: Endpoint(route, key) for route in served.routes if "{" not in route.path}
-    return Edge(_Paths(exact, others), served.service.metrics)
+    return Edge(_Paths(exact, others), served.service.metrics, lambda: served.service.state is State.DRAINING)
 
 
 class Server(uvicorn.Server):

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,8 +167,8 @@ class Endpoint:
 class Edge:
     """Around everything: gives each request an id, counts it and writes its log line."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
+        self._app, self._metrics, self._draining = app, metrics, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and note how it was answered."""
@@ -182,13 +182,19 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", trace.request_id.encode())]
+                message["headers"] = [*message["headers"], *self._headers(trace)]
             await send(message)
 
         try:
             await self._app(scope, receive, tagged)
         finally:
             self._note(trace, scope["method"], status, time.perf_counter() - started)
+
+    def _headers(self, trace: Trace) -> Iterator[tuple[bytes, bytes]]:
+        yield b"x-request-id", trace.request_id.encode()
+        if self._draining():
+            # Kept connections end with an answer: closed while it is idle, one would fail a request that is on its way.
+            yield b"connection", b"close"
 
     def _note(self, trace: Trace, method: str, status: int, seconds: float) -> None:
         self._metrics.request(trace.route, method, status, seconds)

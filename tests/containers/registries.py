@@ -175,21 +175,34 @@ class Registry:
 
 
 @contextmanager
-def running(program: Path, address: str, folder: Path, *, secure: bool) -> Iterator[Registry]:
-    """A registry on an address of this machine: with TLS and a password, or with neither."""
-    port = _free_port(address)
+def running(
+    program: Path, address: str, folder: Path, *, secure: bool, port: int = 0, everywhere: bool = False
+) -> Iterator[Registry]:
+    """A registry on an address of this machine: with TLS and a password, or with neither.
+
+    Args:
+        program: docker-registry.
+        address: of this machine, at which it is asked.
+        folder: for its data.
+        secure: whether it has TLS and asks for a password.
+        port: a free one when left out.
+        everywhere: whether it listens on all addresses of this machine; it asks for a password then, too.
+
+    """
+    port = port or _free_port(address)
     registry = Registry(program=program, host=f"{address}:{port}", folder=folder, secure=secure)
+    http: dict[str, object] = {"addr": f":{port}" if everywhere else registry.host}
     config: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": registry.host},
+        "http": http,
     }
     if secure:
         _certify(address, folder)
+        http["tls"] = {"certificate": str(registry.certificate), "key": str(folder / "ca.key")}
+    if secure or everywhere:
         (folder / "htpasswd").write_text(HTPASSWD)
-        tls = {"certificate": str(registry.certificate), "key": str(folder / "ca.key")}
-        config["http"] = {"addr": registry.host, "tls": tls}
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     try:
@@ -216,11 +229,12 @@ def trusted(registry: Registry, program: str) -> Iterator[None]:
         folder.rmdir()
 
 
-def login(registry: Registry, folder: Path, password: str = PASSWORD) -> dict[str, str]:
-    """The environment of somebody who logged in: the engine's configuration in a folder of its own."""
+def login(registry: Registry, folder: Path, password: str = PASSWORD, *names: str) -> dict[str, str]:
+    """The environment of somebody who logged in, under its other names too: the engine's configuration in a folder."""
     folder.mkdir()
     token = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": token}}}))
+    auths = {name: {"auth": token} for name in (registry.host, *names)}
+    (folder / "config.json").write_text(json.dumps({"auths": auths}))
     return {"DOCKER_CONFIG": str(folder), "REGISTRY_AUTH_FILE": str(folder / "config.json")}
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from images import cluster, manifests
-from images.cluster import Cluster
+from images.cluster import Before, Cluster
 from images.errors import ClusterError, GateError, UsageError
 from images.manifests import Wishes
 from tests.host import samples
@@ -26,12 +26,24 @@ folder = pathlib.Path(__file__).parent
 line = " ".join(word for word in sys.argv[1:] if not word.startswith(("--context", "--namespace")))
 with (folder / "asked").open("a") as file:
     print(line, file=file)
+if "--filename=-" in line:
+    (folder / "given").write_text(sys.stdin.read())
 for start, (code, out) in json.loads((folder / "answers.json").read_text()).items():
     if line.startswith(start):
         print(out, file=sys.stderr if code else sys.stdout)
         sys.exit(code)
 """
 REVISION = json.dumps({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "3"}}})
+NOTE: dict[str, Any] = {"f:spec": {"f:revisionHistoryLimit": {}}}
+DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {
+        "name": "mini",
+        "managedFields": [{"manager": "modelyard", "operation": "Apply", "fieldsV1": NOTE}],
+    },
+    "spec": {"replicas": 4, "revisionHistoryLimit": 5},
+}
 NOTHING = '{"items": []}'
 ENDED = json.dumps({"status": {"conditions": [{"type": "Complete", "status": "True"}]}})
 PASSED = msgspec.json.encode(samples.report()).decode()
@@ -50,11 +62,12 @@ def scripted(tmp_path: Path) -> Scripted:
         usual = {
             "get deployment mini": (0, ""),
             "get deployment,service,configmap": (0, NOTHING),
+            "get -k": (0, NOTHING),
             "get job": (0, ENDED),
             "logs": (0, PASSED),
             "get pods": (0, NOTHING),
         }
-        named = {name.replace("_", " "): answer for name, answer in answers.items()}
+        named = {name.replace("__", " -").replace("_", " "): answer for name, answer in answers.items()}
         (tmp_path / "answers.json").write_text(json.dumps({**usual, **named}))
         program = tmp_path / "kubectl"
         program.write_text(KUBECTL.replace("{python}", sys.executable))
@@ -89,8 +102,9 @@ def test_a_service_is_checked_applied_waited_for_and_proved(
     report = cluster.deploy(scripted(), SERVICE, tmp_path, lambda _: None)
     assert report.passed
     assert asked() == [
-        *("get deployment,service,configmap", "get deployment", "get pods"),
-        *("apply --server-side", "apply --server-side", "rollout status"),
+        *("get deployment,service,configmap", "apply --server-side"),
+        *("get deployment", "get -k", "get pods"),
+        *("apply --server-side", "rollout status"),
         *("delete job/mini-smoke-a1a1a1a1", "apply --server-side", "get job", "logs job/mini-smoke-a1a1a1a1"),
     ]
 
@@ -99,7 +113,16 @@ def test_manifests_that_the_cluster_refuses_change_nothing(
     scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     assert "kubectl: forbidden" in fails(scripted(apply=(1, "forbidden")), tmp_path)
-    assert asked()[3:] == ["apply --server-side"]
+    assert asked()[1:] == ["apply --server-side"]
+
+
+def test_a_kind_that_an_old_cluster_lacks_is_named_with_the_flag_that_leaves_it_out(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    lacking = 'no matches for kind "HorizontalPodAutoscaler" in version "autoscaling/v2"'
+    said = fails(scripted(apply=(1, f"resource mapping not found: {lacking}\nensure CRDs are installed")), tmp_path)
+    assert "does not know HorizontalPodAutoscaler of autoscaling/v2" in said
+    assert said.endswith("add --without autoscaler")
 
 
 # What fails is taken back
@@ -110,6 +133,29 @@ def test_a_rollout_that_fails_goes_back_to_what_served_before(
 ) -> None:
     fails(scripted(get_deployment_mini=(0, REVISION), rollout_status=DEADLINE), tmp_path)
     assert "rollout undo" in asked()
+
+
+def test_every_object_is_applied_again_as_it_was_and_those_that_were_not_there_go(
+    scripted: Scripted, asked: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    machine = scripted(get_deployment_mini=(0, REVISION))
+    was = {**DEPLOYMENT, "metadata": {"name": "mini"}}
+    fresh = {"kind": "Service", "metadata": {"name": "mini"}}
+    before = Before(revision=3, objects={"Deployment/mini": was, "ConfigMap/mini": None}, pods=())
+    (tmp_path / "answers.json").write_text(json.dumps({"get -k": (0, json.dumps({"items": [DEPLOYMENT, fresh]}))}))
+    machine.undo(SERVICE, tmp_path, before, lambda _: None)
+    assert json.loads((tmp_path / "given").read_text())["items"] == [was]
+    assert (tmp_path / "asked").read_text().splitlines()[-2].endswith("--cascade=foreground Service/mini")
+    assert "rollout undo" not in asked()
+
+
+def test_what_was_there_is_what_was_applied_and_not_what_others_made_of_it(scripted: Scripted, tmp_path: Path) -> None:
+    other = {"kind": "ConfigMap", "metadata": {"name": "mini"}}
+    machine = scripted(get_deployment_mini=(0, REVISION), get__k=(0, json.dumps({"items": [DEPLOYMENT, other]})))
+    before = machine.before(SERVICE, tmp_path)
+    spec = {"revisionHistoryLimit": 5}
+    applied = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mini"}, "spec": spec}
+    assert (before.revision, before.objects) == (3, {"Deployment/mini": applied, "ConfigMap/mini": None})
 
 
 def test_a_first_rollout_that_fails_is_removed(

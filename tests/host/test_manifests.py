@@ -265,8 +265,9 @@ def test_memory_that_nobody_measured_is_to_be_named() -> None:
 
 def test_a_pod_has_time_to_finish_what_it_has_begun() -> None:
     made = service()
-    grace = int(objects(made)["configmap"]["data"]["MODELYARD_GRACE_SECONDS"])
-    assert pod(made)["terminationGracePeriodSeconds"] > grace + made.pause_seconds
+    told = objects(made)["configmap"]["data"]
+    takes = made.pause_seconds + sum(int(told[f"MODELYARD_{name}_SECONDS"]) for name in ("DRAIN", "GRACE"))
+    assert pod(made)["terminationGracePeriodSeconds"] > takes
     assert f"time.sleep({made.pause_seconds})" in container(made)["lifecycle"]["preStop"]["exec"]["command"][-1]
 
 
@@ -277,6 +278,14 @@ def test_the_autoscaler_alone_says_how_many_pods_there_are() -> None:
         3,
         {"maxUnavailable": 1, "selector": {"matchLabels": found["deployment"]["spec"]["selector"]["matchLabels"]}},
     )
+
+
+def test_what_is_left_out_is_not_listed_and_without_an_autoscaler_the_deployment_says_how_many_pods() -> None:
+    made = service(without="autoscaler, network-policy", replicas=3)
+    listed = yaml.safe_load(manifests.texts(made)["kustomization.yaml"])["resources"]
+    assert not [name for name in listed if "autoscaler" in name or "networkpolicy" in name]
+    assert set(listed) == {f"{name}.yaml" for name in objects(made)} - {"smoke-test.yaml"}
+    assert objects(made)["deployment"]["spec"]["replicas"] == 3
 
 
 # Names and wishes
@@ -314,6 +323,7 @@ def test_a_version_is_a_labels_value() -> None:
         ({"labels": MOUNTED, "weights": "team/weights:1"}, "neither a claim's name nor an image by digest"),
         ({"replicas": 0}, "leave no number of pods"),
         ({"replicas": 5, "max_replicas": 4}, "leave no number of pods"),
+        ({"without": "hpa"}, "--without hpa: no such part"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(wishes: dict[str, Any], said: str) -> None:

@@ -301,6 +301,28 @@ def test_sigterm_turns_ready_off_then_finishes_what_was_asked_and_exits_with_0()
 
 
 @pytest.mark.usefixtures("_logging_kept")
+def test_a_draining_server_closes_kept_connections_with_their_next_answer() -> None:
+    """Not while they are idle: their client may be about to ask."""
+    seen = {}
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def ask() -> None:
+        until(lambda: not refused(url) and httpx.get(f"{url}/health").is_success)
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            seen["before"] = client.get("/health").headers.get("connection")
+            os.kill(os.getpid(), signal.SIGTERM)
+            until(lambda: httpx.get(f"{url}/health").status_code == 503)
+            seen["draining"] = client.post(PREDICT, json={"inputs": "one seven"}).headers.get("connection")
+
+    settings = Settings(host="127.0.0.1", port=port, drain_seconds=1)
+    with in_thread(ask):
+        serve(manifest(), settings, lambda: loaded(manifest(), TableRunner()))
+
+    assert seen == {"before": None, "draining": "close"}
+
+
+@pytest.mark.usefixtures("_logging_kept")
 def test_the_grace_ends_a_request_that_does_not() -> None:
     runner, seen = TableRunner(), {}
     port = free_port()
