@@ -180,7 +180,7 @@ def _bits(config: Mapping[str, Any]) -> int:
 def _against(target: TargetSpec, task: str, place: str) -> str:
     """Why a target does not suit; empty when it does."""
     if task not in target.tasks:
-        return f"does not have {task}"
+        return target.refused_tasks.get(task) or f"does not have {task}"
     places = [each.name for each in target.places]
     return "" if place in {"", *places} else f"is for {' and '.join(places)}"
 
@@ -191,7 +191,8 @@ def _nothing(targets: Sequence[TargetSpec], task: str, place: str) -> UsageError
         there = dict.fromkeys(each.name for target in having for each in target.places)
         return UsageError(f"no target for {place} has {task}", f"there are such targets for: {', '.join(there)}")
     tasks = dict.fromkeys(known for target in targets for known in target.tasks)
-    return UsageError(f"no target has {task}", f"they have: {', '.join(tasks)}; choose with --task")
+    reasons = [f"; {target.name}: {target.refused_tasks[task]}" for target in targets if task in target.refused_tasks]
+    return UsageError(f"no target has {task}{''.join(reasons)}", f"they have: {', '.join(tasks)}; choose with --task")
 
 
 def _choices(targets: Sequence[TargetSpec], place: str, model: Facts, wanted: Wanted) -> list[Choice]:

@@ -1,11 +1,13 @@
 """The queue in front of the model: what has gathered while one batch ran becomes the next.
 
 Nobody waits on purpose: a lone request is a batch of its own, at once. One thread owns the runner; requests live on the
-event loop. The two meet in a `Pending` under a lock, and in the loop's thread-safe callback.
+event loop. The two meet in a `Pending` under a lock, with a bell that is rung for each request, and in the loop's
+thread-safe callback.
 """
 
 import asyncio
 import math
+import queue
 import threading
 import time
 from bisect import bisect_left, insort
@@ -161,7 +163,9 @@ class Batcher:
     def __init__(self, run: Run, limits: Limits, observe: Callable[[Batch], None] = lambda _: None) -> None:
         self._run, self._limits, self._observe = run, limits, observe
         self._pending = Pending(limits.batch_tokens)
-        self._changed = threading.Condition()
+        # A condition would wake the worker before the lock is free, and send it to sleep again: half a request's cost.
+        self._lock = threading.Lock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         # A daemon: a batch of a large model must not hold up a process that is told to end.
@@ -179,9 +183,8 @@ class Batcher:
 
     def stop(self) -> None:
         """Let the worker end after the batch under way; what is queued is not run."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._stopping = True
+        self._bell.put(None)
         self._worker.join(timeout=1)
 
     def submit(self, items: Sequence[Input]) -> asyncio.Future[list[Outputs]]:
@@ -205,13 +208,13 @@ class Batcher:
 
     def _admit(self, job: Job) -> None:
         tokens = sum(entry.length for entry in job.entries)
-        with self._changed:
+        with self._lock:
             # An empty queue takes any request, or one larger than the queue could never be served.
             if len(self._pending) and not self._fits(len(job.entries), tokens):
                 raise QueueFullError(self._retry_after())
             for entry in job.entries:
                 self._pending.add(entry)
-            self._changed.notify()
+        self._bell.put(None)
 
     def _fits(self, items: int, tokens: int) -> bool:
         held_items, held_tokens = self.queued
@@ -223,7 +226,7 @@ class Batcher:
 
     def _drop(self, job: Job) -> None:
         if job.missing:
-            with self._changed:
+            with self._lock:
                 for entry in job.entries:
                     self._pending.drop(entry)
 
@@ -242,9 +245,12 @@ class Batcher:
 
     def _next(self) -> list[Entry]:
         """The next batch, as soon as there is one; empty when it is time to stop."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or len(self._pending))
-            return [] if self._stopping else self._pending.take()
+        while not self._stopping:
+            with self._lock:
+                if len(self._pending):
+                    return self._pending.take()
+            self._bell.get()
+        return []
 
     def _deliver(self, batch: list[Entry], outcome: Sequence[Outputs] | Exception, seconds: float) -> None:
         if isinstance(outcome, Exception):

@@ -37,6 +37,7 @@ class Metrics:
         self._latency = Histogram(
             "modelyard_request_seconds", "Time to answer", ["route"], registry=registry, buckets=SECONDS
         )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.ready = Gauge("modelyard_ready", "1 when requests are answered", registry=registry)
         self._info(manifest)
 
@@ -54,8 +55,12 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is a template such as `/v1/models/{id}`, so that series stay few."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        key = (route, method, status)
+        if key not in self._series:  # finding one by its labels costs more than counting
+            self._series[key] = self._requests.labels(route, method, str(status)), self._latency.labels(route)
+        requests, latency = self._series[key]
+        requests.inc()
+        latency.observe(seconds)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text form."""

@@ -105,7 +105,7 @@ def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> b
     Models that convolve over tokens do not: in them padding reaches the last real tokens.
     """
     tokenwise = msgspec.structs.replace(manifest, embedding=None)
-    items = [tokenizer.encode(text, truncate=True).item for text in suite.TEXTS["batch"]]
+    items = [tokenizer.item(text, truncate=True) for text in suite.TEXTS["batch"]]
     alone = [collate.predict(runner, [item], tokenwise)[0] for item in items]
     try:
         together = collate.predict(runner, items, tokenwise)

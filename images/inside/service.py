@@ -1,9 +1,9 @@
 """What every served model has in common: whether it is ready, its limits, who is still listening."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from images.inside.web import ApiError, Trace, read_body
 T = TypeVar("T")
 M_contra = TypeVar("M_contra", contravariant=True)
 
+ATTENTIVE_AFTER = 0.05
+"""Seconds after which somebody looks whether the client is still there: most answers are ready before."""
 INLINE_BYTES = 4096
 """A body up to this size is tokenised on the event loop: a thread's hand-over would cost more than the work."""
 
@@ -130,25 +132,12 @@ class Service:
             return call()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
 
-    @asynccontextmanager
-    async def attending(self, request: Request, cancel: Callable[[], object]) -> AsyncIterator[None]:
+    def attending(self, request: Request, cancel: Callable[[], object]) -> AbstractAsyncContextManager[None]:
         """Cancel a request's work when its client leaves, and when the block ends. The body must have been read.
 
         A cancelled block raises `ClientDisconnect` when its client has left, and a 503 `ApiError` when its time is up.
         """
-        gone = asyncio.create_task(_gone(request))
-        gone.add_done_callback(lambda _: cancel())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if gone.done() and not gone.cancelled():
-                raise ClientDisconnect from None
-            if self.state is State.DRAINING:
-                raise _unavailable("the server ended before the answer was ready", "ended") from None
-            raise
-        finally:
-            gone.cancel()
-            cancel()
+        return _Attention(self, request, cancel)
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -171,6 +160,33 @@ def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> No
 
 def _unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, headers={"retry-after": "1"})
+
+
+class _Attention:
+    """`Service.attending`: a task that watches costs more than the rest, so it begins when an answer takes long."""
+
+    def __init__(self, service: Service, request: Request, cancel: Callable[[], object]) -> None:
+        self._service, self._request, self._cancel = service, request, cancel
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(ATTENTIVE_AFTER, self._begin)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        left = self._watch is not None and self._watch.done() and not self._watch.cancelled()
+        self._timer.cancel()
+        if self._watch:
+            self._watch.cancel()
+        self._cancel()
+        if isinstance(error, asyncio.CancelledError):
+            if left:
+                raise ClientDisconnect from None
+            if self._service.state is State.DRAINING:
+                raise _unavailable("the server ended before the answer was ready", "ended") from None
+
+    def _begin(self) -> None:
+        self._watch = asyncio.create_task(_gone(self._request))
+        self._watch.add_done_callback(lambda _: self._cancel())
 
 
 async def _gone(request: Request) -> None:

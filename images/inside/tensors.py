@@ -167,7 +167,7 @@ def _flattened(data: Sequence[Any], name: str, axes: int) -> Sequence[Any]:
 
 def _texts(texts: Sequence[str], tokenizer: Tokenizer, manifest: Manifest, *, truncate: bool) -> Rows:
     prompt = manifest.embedding.prompt if manifest.embedding else ""
-    items = [tokenizer.encode(prompt + text, truncate=truncate).item for text in texts]
+    items = [tokenizer.item(prompt + text, truncate=truncate) for text in texts]
     return Rows(items, [slice(len(item.ids)) for item in items], max(len(item.ids) for item in items))
 
 

@@ -123,12 +123,14 @@ class Tokenizer:
             InputError: the text is not valid Unicode.
 
         """
-        whole = self._whole(text, pair)
-        if len(whole) <= self.max_length:
-            return whole
-        if not truncate:
-            raise TooLongError(len(whole), self.max_length)
-        return whole.take(_truncated(whole, self.max_length))
+        return self._held(self._encoding(text, pair, special=True), truncate=truncate)
+
+    def item(self, text: str, pair: str | None = None, *, truncate: bool = False) -> Item:
+        """The sequence as a batch takes it: `encode` without what nobody reads of most texts. Raises as it does."""
+        encoding = self._encoding(text, pair, special=True)
+        if len(encoding) <= self.max_length:
+            return Item(tuple(encoding.ids), tuple(encoding.type_ids))
+        return self._held(encoding, truncate=truncate).item
 
     def windows(self, text: str, pair: str | None = None, *, cut: int, length: int, stride: int) -> list[Encoded]:
         """The tokens of an input in overlapping windows, each with all of the other text and the special tokens.
@@ -192,21 +194,32 @@ class Tokenizer:
         return text
 
     def _whole(self, text: str, pair: str | None) -> Encoded:
-        encoding = self._encoding(text, pair, special=True)
-        added = encoding.special_tokens_mask
-        return Encoded(
-            tuple(encoding.ids),
-            tuple(encoding.type_ids),
-            tuple(encoding.offsets),
-            tuple(None if mark else sequence or 0 for mark, sequence in zip(added, encoding.sequence_ids, strict=True)),
-            tuple(encoding.word_ids),
-        )
+        return _encoded(self._encoding(text, pair, special=True))
+
+    def _held(self, encoding: "tokenizers.Encoding", *, truncate: bool) -> Encoded:
+        if len(encoding) <= self.max_length:
+            return _encoded(encoding)
+        if not truncate:
+            raise TooLongError(len(encoding), self.max_length)
+        whole = _encoded(encoding)
+        return whole.take(_truncated(whole, self.max_length))
 
     def _encoding(self, text: str, pair: str | None, *, special: bool) -> "tokenizers.Encoding":
         try:
             return self._backend.encode(text, pair or None, add_special_tokens=special)
         except TypeError as error:  # what the library says of a lone surrogate
             raise InputError("the text is not valid Unicode") from error
+
+
+def _encoded(encoding: "tokenizers.Encoding") -> Encoded:
+    added = encoding.special_tokens_mask
+    return Encoded(
+        tuple(encoding.ids),
+        tuple(encoding.type_ids),
+        tuple(encoding.offsets),
+        tuple(None if mark else sequence or 0 for mark, sequence in zip(added, encoding.sequence_ids, strict=True)),
+        tuple(encoding.word_ids),
+    )
 
 
 def _truncated(whole: Encoded, limit: int) -> list[int]:

@@ -88,6 +88,7 @@ def test_an_encoder_embeds_over_http(yard: Yard, minilm: Built) -> None:
     assert [len(entry["embedding"]) for entry in answer["data"]] == [384, 384]
 
 
+@pytest.mark.slow
 def test_the_quantised_encoder_is_within_its_bounds_and_small(yard: Yard, minilm: Built) -> None:
     quantised = yard.image("et-minilm-8da8w", yard.config.example.model, target=TARGET, mode="8da8w").record
     assert quantised.verdict.passed
@@ -112,9 +113,8 @@ def test_a_picture_is_labelled_over_http(yard: Yard, seeing: Built) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["float16", "8da8w"])
-def test_a_network_for_pictures_is_within_the_bounds_of_each_mode(mode: str, yard: Yard) -> None:
-    assert yard.image(f"et-vit-{mode}", _vit(yard), target=TARGET, mode=mode).record.verdict.passed
+def test_a_network_for_pictures_is_within_its_bounds_in_float16(yard: Yard) -> None:
+    assert yard.image("et-vit-float16", _vit(yard), target=TARGET, mode="float16").record.verdict.passed
 
 
 def _vit(yard: Yard) -> str:

@@ -134,6 +134,11 @@ def test_a_refused_task_has_a_reason_and_is_no_task(target: TargetSpec) -> None:
     assert not target.refused_tasks.keys() & set(target.tasks)
 
 
+@every_target
+def test_all_modes_state_the_bits_of_a_weight_or_none_converts_any(target: TargetSpec) -> None:
+    assert len({mode.bits > 0 for mode in target.modes}) == 1
+
+
 @every_mode
 def test_an_exporter_is_a_name_for_stages_and_files(target: TargetSpec, mode: Mode) -> None:
     del target

@@ -188,6 +188,15 @@ def test_other_targets_are_named_with_the_reason() -> None:
     assert others == {"b": "is for phone", "c": "does not have fill-mask"}
 
 
+def test_a_task_that_a_target_refuses_is_told_with_its_reason() -> None:
+    refusing = target("b", refused_tasks={"speech": "nobody serves it yet"}, modes=modes(tasks=("text-generation",)))
+    assert advised(target("a", modes=modes(tasks=("speech",))), refusing, model=sketch(task="speech")).others == {
+        "b": "nobody serves it yet"
+    }
+    with pytest.raises(UsageError, match="no target has speech; b: nobody serves it yet"):
+        advised(refusing, model=sketch(task="speech"))
+
+
 def test_a_place_that_no_target_names_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"no target is for 'moon'\n.*phone \(b\); server \(a, b\)"):
         advised(target("a"), target("b", PHONE, SERVER), place="moon")

@@ -54,7 +54,7 @@ class FeatureExtraction:
         under = request.parameters or FeatureExtractionParameters()
         truncate = bool(request.truncate or under.truncate)
         prompt = manifest.embedding.prompt if manifest.embedding else ""
-        items = [tokenizer.encode(prompt + text, truncate=truncate).item for text in as_list(request.inputs)]
+        items = [tokenizer.item(prompt + text, truncate=truncate) for text in as_list(request.inputs)]
         normalize = under.normalize if request.normalize is None else request.normalize
         return Prepared(items, _normalization(normalize, manifest))
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import msgspec
 
 from images.inside import suite
-from images.inside.contract import Manifest, Outputs, Prepared, Struct
+from images.inside.contract import Item, Manifest, Outputs, Prepared, Struct
 from images.inside.tasks import classes
 from images.inside.tasks.classes import Function
 from images.inside.tasks.common import AtLeastOne, as_list, parse
-from images.inside.text import Encoded, Tokenizer
+from images.inside.text import Tokenizer
 
 
 class TextPair(Struct, kw_only=True):
@@ -63,7 +63,7 @@ class TextClassification:
         request = parse(payload, TextClassificationPayload)
         parameters = request.parameters or TextClassificationParameters()
         inputs: list[str | TextPair] = as_list(request.inputs)
-        return Prepared([_encode(entry, tokenizer, parameters).item for entry in inputs], parameters)
+        return Prepared([_item(entry, tokenizer, parameters) for entry in inputs], parameters)
 
     def answer(self, prepared: Prepared, outputs: Sequence[Outputs], manifest: Manifest) -> Any:
         """One ranking of labels an input."""
@@ -75,10 +75,10 @@ class TextClassification:
     score_difference = staticmethod(classes.score_difference)
 
 
-def _encode(entry: str | TextPair, tokenizer: Tokenizer, parameters: TextClassificationParameters) -> Encoded:
+def _item(entry: str | TextPair, tokenizer: Tokenizer, parameters: TextClassificationParameters) -> Item:
     if isinstance(entry, str):
-        return tokenizer.encode(entry, truncate=parameters.truncate)
-    return tokenizer.encode(entry.text, entry.text_pair, truncate=parameters.truncate)
+        return tokenizer.item(entry, truncate=parameters.truncate)
+    return tokenizer.item(entry.text, entry.text_pair, truncate=parameters.truncate)
 
 
 def _default(manifest: Manifest) -> Function:
