@@ -213,11 +213,18 @@ def test_memory_follows_what_was_measured() -> None:
 
 @pytest.mark.parametrize(
     ("used", "limit", "request_"),
-    [("1.23", "2", "1300m"), ("0.04", "2", "100m"), ("1.90", "1", "1"), ("1.90", "500m", "500m"), ("0.00", "2", "2")],
+    [("1.23", "2", "1300m"), ("0.04", "2", "1000m"), ("1.90", "1", "1"), ("1.90", "500m", "500m"), ("0.00", "2", "2")],
 )
 def test_a_pod_asks_for_the_cpus_that_the_proof_kept_busy(used: str, limit: str, request_: str) -> None:
     resources = container(service({**LABELS, "dev.modelyard.cpu.used": used}, cpu=limit))["resources"]
     assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == (request_, limit)
+
+
+@pytest.mark.parametrize(("cpu", "target"), [("2", "1400m"), ("500m", "350m")])
+def test_more_pods_come_when_those_that_are_there_near_their_cpu_limit(cpu: str, target: str) -> None:
+    labels = {**LABELS, "dev.modelyard.cpu.used": "0.30"}
+    (metric,) = objects(service(labels, cpu=cpu))["horizontalpodautoscaler"]["spec"]["metrics"]
+    assert metric["resource"] == {"name": "cpu", "target": {"type": "AverageValue", "averageValue": target}}
 
 
 def test_a_gpu_is_asked_for_and_its_taint_tolerated() -> None:
