@@ -1,5 +1,6 @@
 """What is known of an image, and the options, to Kubernetes manifests: a Kustomize base. Pure but for `write`."""
 
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ class Wishes:
 
 HELP = {
     "name": "of every object (default: of model and target)",
-    "cpu": "of one pod, in Kubernetes' notation; the runtime's threads follow it",
+    "cpu": "limit of one pod, in Kubernetes' notation; the runtime's threads follow it",
     "memory": "of one pod, such as 2Gi; left out, it follows what the image was seen to use when it was proved",
     "replicas": "the fewest pods",
     "max-replicas": "the most pods",
@@ -86,7 +87,7 @@ class Service:
     Attributes:
         image: reference by digest.
         version: of the model, as a label's value.
-        memory_request: in Kubernetes' notation.
+        cpu: the limit, in Kubernetes' notation, like the rest.
         devices: extended resources by name, such as `nvidia.com/gpu`, and how many of each.
         without: what is left out, in the words of `OPTIONAL`; with no autoscaler the Deployment says how many pods.
         claim: the PersistentVolumeClaim with weights that the image does not carry.
@@ -107,6 +108,7 @@ class Service:
     task: str
     version: str
     cpu: str
+    cpu_request: str
     memory_request: str
     memory_limit: str
     replicas: int
@@ -169,6 +171,7 @@ def decide(image: str, labels: Mapping[str, str], wishes: Wishes) -> Service:
         task=told["task"],
         version=label_value(labels.get("org.opencontainers.image.version", "")),
         cpu=wishes.cpu,
+        cpu_request=_cpu_request(told, wishes.cpu),
         memory_request=request,
         memory_limit=limit,
         replicas=wishes.replicas,
@@ -318,6 +321,13 @@ def _require_weights(weights: str, told: Mapping[str, str]) -> None:
         f"--weights {weights!r} is neither a claim's name nor an image by digest",
         "such as minilm-weights, or registry.example/team/minilm-weights@sha256:...",
     )
+
+
+def _cpu_request(told: Mapping[str, str], limit: str) -> str:
+    """What one client after another kept busy when the image was proved, in tenths; never more than the limit."""
+    most = int(limit[:-1]) if limit.endswith("m") else int(float(limit) * 1000)
+    used = math.ceil(float(told.get("cpu.used", 0)) * 10) * 100
+    return limit if not used or used >= most else f"{used}m"
 
 
 def _memory(image: str, told: Mapping[str, str], asked: str) -> tuple[str, str]:

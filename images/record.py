@@ -150,7 +150,7 @@ def info(engine: Engine, image: str) -> Info:
 
 
 def figures(verdict: Report, sizes: Sizes, facts: Info, override: str) -> dict[str, str]:
-    """The labels that verification adds: verdict, worst figures, latency, size, memory seen taken and asked for."""
+    """The labels that verification adds: verdict, worst figures, latency, size, memory and CPUs."""
     worst = {f"gate.{name}": f"{getattr(entry, name):.6g}" for name, entry in compare.worst(verdict.figures).items()}
     gate = {"gate": "overridden", "gate.override": override} if not verdict.passed else {"gate": "passed"}
     return {
@@ -159,6 +159,7 @@ def figures(verdict: Report, sizes: Sizes, facts: Info, override: str) -> dict[s
         **_latency(verdict),
         "size.without-model": str(sizes.without_artifact),
         "memory.peak": str(verdict.peak_memory_bytes),
+        "cpu.used": f"{verdict.cpus:.2f}",
         "memory.needed": str(facts.manifest.memory_bytes),
     }
 

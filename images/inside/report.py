@@ -47,6 +47,7 @@ class Report(Struct, kw_only=True):
         token_latency: of a model that generates.
         runtime: what the runner says of itself.
         peak_memory_bytes: the most memory that the test and its server held at once; 0 when unknown.
+        cpus: how many the container kept busy while its server was asked, one request after another; 0 when unknown.
 
     """
 
@@ -64,6 +65,7 @@ class Report(Struct, kw_only=True):
     token_latency: TokenLatency | None = None
     runtime: dict[str, str] = {}
     peak_memory_bytes: int = 0
+    cpus: float = 0
 
     @property
     def passed(self) -> bool:

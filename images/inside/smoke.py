@@ -181,7 +181,7 @@ class _Smoke:
             self._step("hardware", lambda: (None, check_hardware(manifest)))
             model = self._step("load", self._load)
             reference = self._step("reference", lambda: self._reference(model))
-            self._step("http", lambda: self._http(model, reference))
+            self._step("http", lambda: self._timed(model, reference))
         except tuple(EXITS) as error:
             return self._report(EXITS[type(error)])
         finally:
@@ -210,6 +210,12 @@ class _Smoke:
         self.found["figures"] = _measured(model, reference)
         self._held(self.found["figures"], model.manifest)
         return reference, f"{len(reference.cases)} inputs reproduce the original"
+
+    def _timed(self, model: Model, reference: Reference) -> tuple[None, str]:
+        since, used = time.perf_counter(), threads.cpu_seconds()
+        done = self._http(model, reference)
+        self.found["cpus"] = (threads.cpu_seconds() - used) / (time.perf_counter() - since)
+        return done
 
     def _http(self, model: Model, reference: Reference) -> tuple[None, str]:
         if not isinstance(model, Loaded):
@@ -240,7 +246,7 @@ class _Smoke:
         )
         results = {
             name: self.found[name]
-            for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime")
+            for name in ("figures", "http_figures", "misses", "latency", "token_latency", "runtime", "cpus")
             if name in self.found
         }
         return Report(

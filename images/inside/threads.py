@@ -7,6 +7,7 @@ so thread counts follow the quota. All functions read below a root folder, `/` u
 import math
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,23 @@ def peak_memory() -> int:
     """Bytes that this process held at its most, and, beside it, the largest of the programs that it has waited for."""
     own, programs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return (own.ru_maxrss + programs.ru_maxrss) * 1024  # getrusage(2) counts in KiB
+
+
+def cpu_seconds(root: Path = ROOT) -> float:
+    """CPU time that this container has taken, all its programs together; this process's own where nothing counts it."""
+    counted = [_usage_v2(folder) for folder in _folders(root, "")]
+    counted += [_usage_v1(folder) for folder in _folders(root, "cpuacct")]
+    return min((seconds for seconds in counted if seconds is not None), default=time.process_time())
+
+
+def _usage_v2(folder: Path) -> float | None:
+    lines = dict(line.split(" ", 1) for line in _text(folder / "cpu.stat").splitlines() if " " in line)
+    return int(lines["usage_usec"]) / 1e6 if "usage_usec" in lines else None
+
+
+def _usage_v1(folder: Path) -> float | None:
+    nanoseconds = _number(folder / "cpuacct.usage")
+    return nanoseconds / 1e9 if nanoseconds is not None else None
 
 
 def _machine_memory(root: Path) -> int | None:

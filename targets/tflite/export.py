@@ -24,7 +24,7 @@ def export(given: Exporting) -> Exported:
     """Write `model.tflite`."""
     source = sealing.read_source(given)
     _require(given, source)
-    lengths = shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
+    lengths = [] if source.image else shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / ENTRY
         convert = export_generation.convert if source.generation else EXPORTERS[given.job.exporter]

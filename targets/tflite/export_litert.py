@@ -2,12 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from images.inside import original
-from images.inside.contract import Exporting, Source
+from images.inside.compare import PIXELS
+from images.inside.contract import Exporting, ImageFacts, Source
 from targets.tflite import shapes
 
 VECTOR = "sentence_embedding"
@@ -16,20 +17,35 @@ VECTOR = "sentence_embedding"
 def convert(given: Exporting, source: Source, lengths: Sequence[int], out: Path) -> None:
     """Write the exact file: a signature for each length, inputs int32 [1, length], outputs float32 by name.
 
-    An embedding model's pooling and normalisation are part of the graph: they are traced through sentence-transformers.
+    A model for pictures has one signature, whose input is float32 [1, 3, height, width]. An embedding model's pooling
+    and normalisation are part of the graph: they are traced through sentence-transformers.
     """
     import litert_torch
 
     network = _network(given, source)
     converter = litert_torch.Converter()
-    for length in lengths:
-        converter.add_signature(shapes.name(length), network, sample_kwargs=_sample(length, source))
+    for name, sample in _samples(lengths, source):
+        converter.add_signature(name, network, sample_kwargs=sample)
     # The converter's progress is drawn on standard output, thousands of lines of it.
     with contextlib.redirect_stdout(sys.stderr):
         converter.convert().export(str(out))
 
 
-def _sample(length: int, source: Source) -> dict[str, Any]:
+def _samples(lengths: Sequence[int], source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Signatures by name, each with an example of its inputs."""
+    if source.image:
+        yield shapes.PICTURE, _picture(source.image)
+    else:
+        yield from ((shapes.name(length), _tokens(length, source)) for length in lengths)
+
+
+def _picture(facts: ImageFacts) -> dict[str, Any]:
+    import torch
+
+    return {PIXELS: torch.zeros(1, 3, facts.height, facts.width)}
+
+
+def _tokens(length: int, source: Source) -> dict[str, Any]:
     import torch
 
     names = ("input_ids", "attention_mask", *(["token_type_ids"] if source.token_types else []))

@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from images.inside.compare import PIXELS
 from images.inside.contract import Manifest
 from targets.tflite import cached, generate, run
 
 
 def main() -> None:
-    """Load the file as the image does, run every length, print what was seen as JSON."""
+    """Load the file as the image does, run every shape, print what was seen as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, required=True)
@@ -25,6 +26,8 @@ def main() -> None:
 
 def _predict(artifact: Path, manifest: Manifest) -> dict[str, str]:
     runner = run.load(artifact, manifest, threads=1)
+    if manifest.image:
+        runner.predict({PIXELS: np.zeros((1, 3, manifest.image.height, manifest.image.width), np.float32)})
     for length in runner.lengths:
         row = np.ones((1, length), np.int64)
         runner.predict({"input_ids": row, "attention_mask": row, "token_type_ids": 0 * row})

@@ -1,27 +1,35 @@
-"""The artifact in LiteRT on the CPU: one file, a signature for each length of input."""
+"""The artifact in LiteRT on the CPU: one file, a signature for each length of texts, or one for a picture."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from images.inside.contract import ArtifactError, Batch, CannotRunError, IntArray, Manifest, Outputs
+from images.inside.contract import ArtifactError, Batch, CannotRunError, Manifest, Outputs
 from targets.tflite import shapes
 
 
 class LiteRtRunner:
-    """A LiteRT interpreter; satisfies `images.inside.contract.Runner`."""
+    """A LiteRT interpreter; satisfies `images.inside.contract.Runner`.
+
+    Attributes:
+        lengths: of texts, in tokens, ascending; empty for a model that takes pictures.
+        delegated: the share of operators in XNNPACK.
+
+    """
 
     def __init__(self, interpreter: Interpreter, manifest: Manifest, threads: int) -> None:
         self._manifest, self._threads = manifest, threads
-        self.lengths = shapes.lengths(list(interpreter.get_signature_list()))
-        self._signatures = {length: interpreter.get_signature_runner(shapes.name(length)) for length in self.lengths}
-        self._types = {
-            length: {name: tensor["dtype"] for name, tensor in signature.get_input_details().items()}
-            for length, signature in self._signatures.items()
-        }
+        known = list(interpreter.get_signature_list())
+        self.lengths = [] if manifest.image else shapes.lengths(known)
+        names = shapes.pictures(known) if manifest.image else map(shapes.name, self.lengths)
+        self._signatures = {name: interpreter.get_signature_runner(name) for name in names}
+        self._types = {name: _types(signature) for name, signature in self._signatures.items()}
+        # Tokens are put where they go in the numbers that the model takes: converted later, they would be copied.
+        self._dtype = next(iter(next(iter(self._types.values())).values()))
         self.delegated = delegated(interpreter)
 
     def predict(self, batch: Batch) -> Outputs:
@@ -31,7 +39,9 @@ class LiteRtRunner:
             TooLongError: a sequence has more tokens than the longest shape.
 
         """
-        rows = [self._row({name: batch[name][row] for name in batch}) for row in range(len(batch["input_ids"]))]
+        ask = self._picture if self._manifest.image else self._sequence
+        count = len(next(iter(batch.values())))
+        rows = [ask({name: array[row] for name, array in batch.items()}) for row in range(count)]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def describe(self) -> dict[str, str]:
@@ -40,17 +50,25 @@ class LiteRtRunner:
             "runtime": "litert",
             "version": version("ai-edge-litert"),
             "threads": str(self._threads),
-            "lengths": ",".join(map(str, self.lengths)),
+            **({"lengths": ",".join(map(str, self.lengths))} if self.lengths else {}),
             "xnnpack": f"{self.delegated:.3f}",
         }
 
-    def _row(self, row: Mapping[str, IntArray]) -> Outputs:
-        placed = shapes.fit(row, self.lengths, self._manifest)
-        types = self._types[placed.length]
-        outputs = self._signatures[placed.length](
-            **{name: placed.given[name].astype(kind, copy=False) for name, kind in types.items()}
-        )
+    def _sequence(self, row: Mapping[str, Any]) -> Outputs:
+        placed = shapes.fit(row, self.lengths, self._manifest, self._dtype)
+        outputs = self._call(shapes.name(placed.length), placed.given)
         return shapes.cut(outputs, placed, len(row["input_ids"]), self._manifest)
+
+    def _picture(self, row: Mapping[str, Any]) -> Outputs:
+        outputs = self._call(shapes.PICTURE, {name: array[None] for name, array in row.items()})
+        return {name: array[0].astype(np.float32, copy=False) for name, array in outputs.items()}
+
+    def _call(self, signature: str, given: Mapping[str, Any]) -> Outputs:
+        types = self._types[signature]
+        called: Outputs = self._signatures[signature](
+            **{name: given[name].astype(kind, copy=False) for name, kind in types.items()}
+        )
+        return called
 
 
 def load(artifact: Path, manifest: Manifest, threads: int) -> LiteRtRunner:
@@ -79,3 +97,8 @@ def opened(file: Path, threads: int) -> Interpreter:
 def delegated(interpreter: Interpreter) -> float:
     """The share of the first signature's operators that XNNPACK runs; the others are the same at other lengths."""
     return shapes.delegated(interpreter._get_ops_details())  # noqa: SLF001  # there is no other way to ask
+
+
+def _types(signature: Any) -> dict[str, Any]:
+    """The number format of each input."""
+    return {name: tensor["dtype"] for name, tensor in signature.get_input_details().items()}

@@ -13,6 +13,8 @@ from images.inside.contract import ArtifactError, FloatArray, IntArray, Manifest
 
 PREFIX = "tokens_"
 """Before the length in a signature's name."""
+PICTURE = "picture"
+"""The one signature of a model that takes pictures: they are all of one size."""
 DELEGATE = "DELEGATE"
 """What LiteRT calls the operator that stands for all that a delegate took over."""
 
@@ -45,6 +47,13 @@ def lengths(names: Sequence[str]) -> list[int]:
     return sorted(map(int, found))
 
 
+def pictures(names: Sequence[str]) -> list[str]:
+    """The signature for pictures. Raises `ArtifactError` when a file does not have it."""
+    if PICTURE not in names:
+        raise ArtifactError(f"no signature {PICTURE}; it has: {', '.join(names) or 'none'}")
+    return [PICTURE]
+
+
 def wanted(text: str, limit: int) -> list[int]:
     """The lengths that `--seq-len` asks for, ascending; those beyond the model's limit make one at the limit."""
     return sorted({min(int(number), limit) for number in text.split(",")})
@@ -58,19 +67,20 @@ def smallest(known: Sequence[int], tokens: int) -> int:
     raise TooLongError(tokens, known[-1])
 
 
-def fit(row: Mapping[str, IntArray], known: Sequence[int], manifest: Manifest) -> Fit:
+def fit(row: Mapping[str, IntArray], known: Sequence[int], manifest: Manifest, dtype: type[Any] = np.int64) -> Fit:
     """Put one sequence of a batch into the smallest shape that holds it; what a batch padded it with is left out.
 
     Args:
         row: `input_ids`, `attention_mask` and `token_type_ids` of one sequence, int64.
         known: the lengths that there are, ascending.
         manifest: says what padding is, and on which side.
+        dtype: what the model takes.
 
     """
     tokens = int(row["attention_mask"].sum())
     length = smallest(known, tokens)
     source, real = span(tokens, len(row["input_ids"]), manifest), span(tokens, length, manifest)
-    given = {each: np.zeros((1, length), np.int64) for each in row}
+    given = {each: np.zeros((1, length), dtype) for each in row}
     given["input_ids"] += manifest.pad_token_id
     for each, array in given.items():
         array[0, real] = row[each][source]

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 TIMEOUT = 30
-PAUSE = 0.05
+PAUSE = 0.5
 """Seconds at most between two requests of a client: real ones leave a kept connection idle, too."""
 HEADERS = {"content-type": "application/json"}
 

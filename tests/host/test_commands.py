@@ -1,8 +1,8 @@
 """The commands as Invoke runs them: exit codes, messages, no traceback."""
 
+import copy
 import json
 import re
-import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from invoke.tasks import Task
 
 import tasks
 from images import build, cluster, engine, push, record, remote, sign, spec, trust
+from images.commands import common
 from images.errors import INTERRUPTED, ClusterError, EngineError, GateError, ImageError, TrustError, UsageError
 from images.plan import Options
 from tests.host import samples
@@ -39,7 +40,7 @@ def invoke(
     for name in ("BUILDER_BASE", "RUNTIME_BASE"):
         monkeypatch.setenv(f"MODELYARD_{name}", BASE)
     monkeypatch.setenv("MODELYARD_CACHE", str(cache))
-    monkeypatch.setattr(tasks, "DIST", tmp_path / "dist")
+    monkeypatch.setattr(common, "DIST", tmp_path / "dist")
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -549,8 +550,10 @@ def test_tools_are_those_of_this_very_environment(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("$ ruff check .\n")
 
 
-# Invoke takes the help out of a command when it reads it: these are read for the first time.
-COMMANDS = {name: each for name, each in runpy.run_path(str(tasks.__file__)).items() if isinstance(each, Task)}
+# Invoke takes the help out of a command when it reads it, so these are copied before it does.
+COMMANDS = {name: copy.copy(each) for name, each in vars(tasks).items() if isinstance(each, Task)}
+for _command in COMMANDS.values():
+    _command.help = dict(_command.help)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -211,9 +211,13 @@ def test_memory_follows_what_was_measured() -> None:
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("384Mi", "640Mi")
 
 
-def test_threads_follow_a_cpu_limit_that_is_the_request() -> None:
-    resources = container(service(cpu="500m"))["resources"]
-    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("500m", "500m")
+@pytest.mark.parametrize(
+    ("used", "limit", "request_"),
+    [("1.23", "2", "1300m"), ("0.04", "2", "100m"), ("1.90", "1", "1"), ("1.90", "500m", "500m"), ("0.00", "2", "2")],
+)
+def test_a_pod_asks_for_the_cpus_that_the_proof_kept_busy(used: str, limit: str, request_: str) -> None:
+    resources = container(service({**LABELS, "dev.modelyard.cpu.used": used}, cpu=limit))["resources"]
+    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == (request_, limit)
 
 
 def test_a_gpu_is_asked_for_and_its_taint_tolerated() -> None:

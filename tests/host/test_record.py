@@ -75,7 +75,9 @@ def test_an_image_that_does_not_say_what_it_is_fails() -> None:
 
 def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
     sizes = Sizes(total=3, artifact=1, without_artifact=2)
-    assert record.figures(samples.report(peak_memory_bytes=300), sizes, samples.info(memory_bytes=200), "") == {
+    assert record.figures(
+        samples.report(peak_memory_bytes=300, cpus=1.234), sizes, samples.info(memory_bytes=200), ""
+    ) == {
         "gate": "passed",
         "gate.max_abs_diff": "3e-05",
         "gate.agreement": "1",
@@ -83,6 +85,7 @@ def test_labels_hold_the_worst_figures_the_latency_and_the_size() -> None:
         "latency.p95-ms": "4.00",
         "size.without-model": "2",
         "memory.peak": "300",
+        "cpu.used": "1.23",
         "memory.needed": "200",
     }
 

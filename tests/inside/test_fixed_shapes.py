@@ -36,6 +36,15 @@ def test_a_file_without_our_signatures_is_damaged(names: list[str]) -> None:
         shapes.lengths(names)
 
 
+def test_a_model_for_pictures_has_a_signature_of_its_own() -> None:
+    assert shapes.pictures([shapes.PICTURE]) == [shapes.PICTURE]
+
+
+def test_a_file_without_it_is_damaged() -> None:
+    with pytest.raises(ArtifactError, match="no signature picture; it has: tokens_32"):
+        shapes.pictures(["tokens_32"])
+
+
 def test_lengths_beyond_the_models_limit_make_one_at_the_limit() -> None:
     assert shapes.wanted("64,32,256,512", 128) == [32, 64, 128]
 

@@ -177,6 +177,11 @@ def test_latency_is_measured_in_process_and_over_http(report: Report) -> None:
     assert latency.runner_p50_ms < latency.http_p50_ms <= latency.http_p95_ms
 
 
+def test_a_report_says_what_it_took(report: Report) -> None:
+    assert report.peak_memory_bytes > 10 << 20
+    assert report.cpus > 0
+
+
 def test_a_report_survives_its_json(report: Report) -> None:
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
 

@@ -1,9 +1,10 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from images.inside.threads import cpu_quota, cpu_threads, memory_limit, peak_memory
+from images.inside.threads import cpu_quota, cpu_seconds, cpu_threads, memory_limit, peak_memory
 
 MEMINFO = "MemTotal:        8000000 kB\nMemFree: 1 kB\n"
 
@@ -75,6 +76,26 @@ def test_an_unlimited_group_leaves_the_machines_memory(tmp_path: Path) -> None:
     }
 
     assert memory_limit(tree(tmp_path, files)) == 8_000_000 * 1024
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/box\n", "sys/fs/cgroup/box/cpu.stat": "usage_usec 2500000\nuser_usec 1\n"},
+        {
+            "proc/self/cgroup": "2:cpuacct:/docker/abc\n0::/docker/abc\n",
+            "sys/fs/cgroup/cpuacct/cpuacct.usage": "2500000000\n",
+        },
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_cpu_time_is_the_containers(files: dict[str, str], tmp_path: Path) -> None:
+    assert cpu_seconds(tree(tmp_path, files)) == 2.5
+
+
+def test_cpu_time_that_no_group_counts_is_the_processs_own(tmp_path: Path) -> None:
+    before = time.process_time()
+    assert cpu_seconds(tree(tmp_path, {})) >= before
 
 
 def test_the_peak_is_at_least_what_the_process_holds_now() -> None:

@@ -1,0 +1,1 @@
+"""What `invoke` offers, by what it is about: each parses, calls `images.*` and prints."""

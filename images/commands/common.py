@@ -1,0 +1,75 @@
+"""What the commands share: errors as one readable line and an exit code, options that several have."""
+
+import functools
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
+
+from invoke.exceptions import Exit
+
+from images import spec
+from images.config import ROOT
+from images.errors import INTERRUPTED, ImageError, UsageError
+
+if TYPE_CHECKING:
+    from images.remote import Remote
+
+DIST = ROOT / "dist"
+P = ParamSpec("P")
+
+
+def readable(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn our errors into one message and their exit code; Ctrl-C and SIGTERM unwind like any error."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            function(*args, **kwargs)
+        except ImageError as error:
+            raise Exit(f"error: {error}", error.exit_code) from error
+        except KeyboardInterrupt:
+            raise Exit("interrupted: what was half-made is removed", INTERRUPTED) from None
+
+    return wrapped
+
+
+def target_of(name: str) -> str:
+    """A target's name that was given. Raises `UsageError` with those that there are."""
+    if not name:
+        raise UsageError("no target was named", f"add --target T; the targets are: {', '.join(spec.names())}")
+    return name
+
+
+def image_of(target: str, image: str) -> str:
+    """An image by name, or the newest of a target. Raises `UsageError` unless one of both was given."""
+    from images import record
+
+    if bool(target) == bool(image):
+        raise UsageError("name either a target or an image", "add --target T, or --image REF")
+    return image or record.newest(DIST, spec.load(target).name)
+
+
+def weights_of(folder: str) -> Path | None:
+    """A folder by its whole path, as engines mount it: they would make one that is not there."""
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r}", "name the folder with the model's files after --weights")
+    return Path(folder).resolve() if folder else None
+
+
+def remote_of(image: str) -> "Remote":
+    """An image in a registry. Raises `UsageError` when none was named."""
+    from images import remote
+
+    if not image:
+        raise UsageError("no image was named", f"add --image; {remote.FORM}")
+    return remote.parse(image)
+
+
+def as_json(value: object) -> str:
+    """For scripts."""
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(value), indent=2)
