@@ -1,8 +1,8 @@
 """The queue in front of the model: what has gathered while one batch ran becomes the next.
 
 Nobody waits on purpose: a lone request is a batch of its own, at once. One thread owns the runner; requests live on the
-event loop. The two meet in a `Pending` under a lock, with a bell that is rung for each request, and in the loop's thread-safe
-callback.
+event loop. The two meet in a `Pending` under a lock, with a bell that is rung for each request, and in the loop's
+thread-safe callback.
 """
 
 import asyncio
