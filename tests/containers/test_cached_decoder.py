@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from images.build import Built
-from tests.containers.yard import Yard, serving
+from tests.containers.yard import Yard, asking
 
 pytestmark = pytest.mark.slow
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -22,10 +22,7 @@ def smollm2(yard: Yard) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, smollm2: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served image."""
-    with (
-        serving(yard.engine, smollm2.record.reference) as served,
-        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made,
-    ):
+    with asking(yard.engine, smollm2.record.reference) as made:
         yield made
 
 

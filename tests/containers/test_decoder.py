@@ -13,7 +13,7 @@ from images.inside.contract import REFERENCE, Exit
 from images.verify import ISOLATED
 from tests import models
 from tests.containers import faults
-from tests.containers.yard import Yard, extract, serving
+from tests.containers.yard import Yard, asking, extract
 
 NAME = "tiny-stories"
 
@@ -31,11 +31,8 @@ def artifact(yard: Yard, stories: Built, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def client(yard: Yard, stories: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served image."""
-    with (
-        serving(yard.engine, stories.record.reference) as served,
-        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client,
-    ):
-        yield client
+    with asking(yard.engine, stories.record.reference) as made:
+        yield made
 
 
 def test_it_is_exact(stories: Built) -> None:

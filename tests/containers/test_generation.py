@@ -10,11 +10,10 @@ import openai
 import pytest
 
 from images.build import Built
-from images.engine import Served
 from images.inside.contract import Exit, GenerationFacts, read_manifest
 from images.verify import ISOLATED
 from tests.containers import faults
-from tests.containers.yard import Yard, extract, serving
+from tests.containers.yard import Yard, client_of, extract, serving
 
 EXAMPLE = "example:smollm2"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -30,12 +29,8 @@ def smollm2(yard: Yard) -> Built:
 @pytest.fixture(scope="module")
 def client(yard: Yard, smollm2: Built) -> Iterator[openai.OpenAI]:
     """OpenAI's client of the served image."""
-    with serving(yard.engine, smollm2.record.reference) as served, _client(served) as client:
+    with serving(yard.engine, smollm2.record.reference) as served, client_of(served) as client:
         yield client
-
-
-def _client(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
 
 
 def _ask(client: openai.OpenAI, question: str = "") -> str:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import msgspec
 import numpy as np
-import openai
 import pytest
 
 from images.build import Built
@@ -16,7 +15,7 @@ from images.inside.compare import Reference
 from images.inside.contract import Exit
 from images.inside.report import Report
 from images.verify import ISOLATED
-from tests.containers.yard import Yard, running, serving, until
+from tests.containers.yard import Yard, client_of, running, serving, until
 
 CLOSE = 1 - 1e-5
 """A cosine that only rounding keeps from 1."""
@@ -53,7 +52,7 @@ def model(minilm: Built) -> str:
 def test_the_openai_client_gets_the_originals_embeddings(
     served: Served, model: str, texts: list[str], vectors: list[object]
 ) -> None:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
+    with client_of(served) as client:
         answer = client.embeddings.create(model=model, input=texts)
     ours = [entry.embedding for entry in answer.data]
     assert all(similarity(one, other) > CLOSE for one, other in zip(ours, vectors, strict=True))
@@ -61,7 +60,7 @@ def test_the_openai_client_gets_the_originals_embeddings(
 
 
 def test_the_openai_client_lists_the_model(served: Served, model: str) -> None:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client:
+    with client_of(served) as client:
         assert [entry.id for entry in client.models.list()] == [model]
 
 

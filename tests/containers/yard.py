@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 import httpx
+import openai
 
 from images import build as line
 from images import plan, record
@@ -176,6 +177,18 @@ def serving(machine: Engine, image: str, *flags: str, seconds: float = 60) -> It
         assert until(lambda: get(served, "/v2/health/ready") == httpx.codes.OK or not running(machine, served), seconds)
         assert running(machine, served), machine.logs(served.container)
         yield served
+
+
+def client_of(served: Served, **options: Any) -> openai.OpenAI:
+    """OpenAI's client of a served image, which tries once."""
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0, **options)
+
+
+@contextmanager
+def asking(machine: Engine, image: str, *flags: str) -> Iterator[openai.OpenAI]:
+    """OpenAI's client of an image, which is served as `serving` does."""
+    with serving(machine, image, *flags) as served, client_of(served) as client:
+        yield client
 
 
 def get(served: Served, path: str) -> int | None:
