@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from images import devices
+from images import devices, outcomes
 from images.config import Config
-from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError, mask
+from images.errors import EngineError, ImageError, UsageError
 
 FIRST_CLIENT_WITHOUT_BUILDER = 23
 """Docker clients from this version on build with the buildx plugin only; older ones carry BuildKit's client."""
@@ -28,34 +28,6 @@ PATIENCE = 30.0
 """Seconds in which an engine says its version; one behind a DOCKER_HOST that is gone never would."""
 SOCKET_LIMIT = 100
 """Longest path of a unix socket that is safe: the kernel's limit is 108 bytes."""
-DEAD = re.compile(
-    r"cannot connect to the docker daemon|error reading from server|connection (refused|reset)|"
-    r"transport is closing|is the docker daemon running|error during connect|unexpected EOF|"
-    r"server did not provide an image ID",  # what docker 20 says when the stream of a build just ends
-    re.IGNORECASE,
-)
-UNCONNECTED = " > [internal] waiting for connection"
-"""What buildx says at the end of a build when no builder took it."""
-STEP_ENDED = re.compile(r"exit (code|status):? \d")
-"""What engines say of a step that failed by itself, whatever its own output speaks of."""
-FULL = re.compile(r"no space left on device|ENOSPC", re.IGNORECASE)
-
-GONE = re.compile(
-    r"cannot connect to the docker daemon|is the docker daemon running|error during connect", re.IGNORECASE
-)
-"""What says that the engine is gone, and not the registry that it talks to."""
-REFUSED = re.compile(
-    r"unauthorized|authentication required|no basic auth credentials|insufficient_scope|\b40[13]\b|"
-    r"(?<!permission )denied",  # that is of the engine's own socket
-    re.IGNORECASE,
-)
-UNANSWERED = re.compile(
-    r"connection (refused|reset)|no such host|no route to host|timeout|timed out|EOF|x509|broken pipe|\b50[0234]\b|"
-    r"HTTP response to HTTPS client|server misbehaving|TLS handshake|use of closed",
-    re.IGNORECASE,
-)
-"""What engines say of a registry that is not there, died, or is not trusted."""
-
 Line = Callable[[str], None]
 
 
@@ -165,8 +137,9 @@ class Engine:
         """
         iidfile = folder.parent / f"{folder.name}.iid"
         argv = build_command(folder, iidfile, args=args, labels=labels, dockerfile=dockerfile, away=away)
+        builder = away.builder if away else ""
         try:
-            self._stream(argv, log, line, lambda output: failure("a build step failed", output, away))
+            self._stream(argv, log, line, lambda output: outcomes.failure("a build step failed", output, builder))
             return _digest(iidfile.read_text().strip())
         finally:
             iidfile.unlink(missing_ok=True)
@@ -330,18 +303,21 @@ class Engine:
         done = self._call(*argv)
         if done.returncode:
             self._raise_if_dead(done)
-            raise failure(f"`{Path(self.program).name} {argv[0]}` failed", done.stderr)
+            raise outcomes.failure(f"`{Path(self.program).name} {argv[0]}` failed", done.stderr)
         return done.stdout
 
     def _raise_if_dead(self, done: "subprocess.CompletedProcess[str]") -> None:
-        if DEAD.search(done.stderr):
-            raise failure("", done.stderr)
+        if outcomes.DEAD.search(done.stderr):
+            raise outcomes.failure("", done.stderr)
 
     def _transfer(self, command: str, reference: str, line: Line, *, plain_http: bool) -> None:
         # docker's own configuration says which registries it talks to without TLS; podman is told each time
         flags = ["--tls-verify=false"] if plain_http and Path(self.program).name == "podman" else []
         self._stream(
-            [command, *flags, reference], io.StringIO(), line, lambda output: refusal(command, reference, output)
+            [command, *flags, reference],
+            io.StringIO(),
+            line,
+            lambda output: outcomes.refusal(command, reference, output),
         )
 
     def _stream(
@@ -405,52 +381,6 @@ def _elsewhere(away: Away) -> list[str]:
         "--progress=plain",
         *contexts,
     ]
-
-
-def failure(what: str, output: str, away: Away | None = None) -> EngineError | DiskFullError:
-    """The error that an engine's output stands for."""
-    if FULL.search(output):
-        return DiskFullError(
-            "the disk is full: the container engine could not write",
-            "free space, or run `invoke clean` to remove what earlier builds cached",
-        )
-    if (DEAD.search(output) or (away and UNCONNECTED in output)) and not STEP_ENDED.search(output):
-        if away:
-            said = mask("\n".join(output.strip().splitlines()[-3:]))
-            return EngineError(
-                f"the builder {away.builder} does not answer, or stopped:\n{said}",
-                f"docker buildx inspect {away.builder} tells more",
-            )
-        return EngineError("the container engine stopped answering", "run `invoke setup`, then the same command again")
-    tail = "\n".join(output.strip().splitlines()[-25:])
-    return EngineError(f"{what}; the end of its output:\n{tail}")
-
-
-def refusal(command: str, reference: str, output: str) -> ImageError:
-    """The error that the output of a push or a pull stands for."""
-    lines = [line for line in output.strip().splitlines() if ": Retrying in" not in line]
-    host, said = reference.partition("/")[0], mask("\n".join(lines[-3:]))
-    if GONE.search(output) or FULL.search(output):
-        return failure("", output)
-    if REFUSED.search(output):
-        return AccessError(
-            f"the registry {host} refuses the {command} of {reference}:\n{said}",
-            f"log in with `docker login {host}` (or podman), as someone who may do this",
-        )
-    if UNANSWERED.search(output):
-        return UnreachableError(
-            f"the registry {host} did not take part in the {command} of {reference} to its end:\n{said}",
-            _advice(host, said),
-        )
-    return EngineError(f"the {command} of {reference} failed; the end of the engine's output:\n{said}")
-
-
-def _advice(host: str, said: str) -> str:
-    if "HTTP response to HTTPS client" in said:
-        return f"name {host} in the engine's insecure-registries, if plain HTTP is meant"
-    if "x509" in said:
-        return f"put its CA into /etc/docker/certs.d/{host}/ca.crt on the engine's machine"
-    return "run the same command again: layers that arrived are not sent again"
 
 
 def find(config: Config, environment: Mapping[str, str] = os.environ) -> Engine | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from images import engine
+from images import engine, outcomes
 from images.engine import Away, Engine
 from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError
 from tests.host import samples
@@ -134,7 +134,7 @@ Error: building at STEP "RUN python3 -m images.inside.export": while running run
     ],
 )
 def test_a_dead_engine_is_said_to_be_dead(output: str) -> None:
-    error = engine.failure("a build step failed", output)
+    error = outcomes.failure("a build step failed", output)
     assert (type(error), error.what) == (EngineError, "the container engine stopped answering")
 
 
@@ -147,7 +147,7 @@ def test_a_dead_engine_is_said_to_be_dead(output: str) -> None:
     ],
 )
 def test_a_full_disk_is_said_to_be_full(output: str) -> None:
-    assert isinstance(engine.failure("a build step failed", output), DiskFullError)
+    assert isinstance(outcomes.failure("a build step failed", output), DiskFullError)
 
 
 @pytest.mark.parametrize("output", [STEP, PODMAN_STEP])
@@ -155,14 +155,14 @@ def test_a_full_disk_is_said_to_be_full(output: str) -> None:
     "line", ["ValueError: no such layer", "ConnectionRefusedError: [Errno 111] Connection refused"]
 )
 def test_a_failing_step_is_shown_whatever_it_speaks_of(output: str, line: str) -> None:
-    error = engine.failure("a build step failed", output.format(line=line))
+    error = outcomes.failure("a build step failed", output.format(line=line))
     assert isinstance(error, EngineError)
     assert error.what.startswith("a build step failed; the end of its output:\n")
     assert line in error.what
 
 
 def test_of_a_long_output_only_the_end_is_shown() -> None:
-    said = engine.failure("it failed", "\n".join(f"line {number}" for number in range(100))).what
+    said = outcomes.failure("it failed", "\n".join(f"line {number}" for number in range(100))).what
     assert "line 75\n" in said
     assert "line 74\n" not in said
 
@@ -476,18 +476,18 @@ def test_a_process_that_took_a_dead_daemons_number_is_not_stopped(tmp_path: Path
     ],
 )
 def test_what_an_engine_says_of_a_push_has_its_kind(output: str, kind: type[ImageError]) -> None:
-    assert type(engine.refusal("push", "reg.example/m:1", output)) is kind
+    assert type(outcomes.refusal("push", "reg.example/m:1", output)) is kind
 
 
 def test_a_refused_push_names_the_registry_and_no_password() -> None:
-    error = engine.refusal("push", "reg.example/m:1", "denied: https://tester:sesame@reg.example/v2/")
+    error = outcomes.refusal("push", "reg.example/m:1", "denied: https://tester:sesame@reg.example/v2/")
     assert "reg.example" in error.what
     assert "sesame" not in error.what
 
 
 def test_tries_in_between_are_not_repeated_in_the_error() -> None:
     output = "1: Retrying in 1 second\n2: Retrying in 1 second\ndial tcp: connection refused\n"
-    assert "Retrying" not in engine.refusal("push", "reg.example/m:1", output).what
+    assert "Retrying" not in outcomes.refusal("push", "reg.example/m:1", output).what
 
 
 @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ def test_tries_in_between_are_not_repeated_in_the_error() -> None:
     ],
 )
 def test_what_helps_depends_on_why(output: str, advice: str) -> None:
-    assert advice in engine.refusal("push", "reg.example:1/m:1", output).hint
+    assert advice in outcomes.refusal("push", "reg.example:1/m:1", output).hint
 
 
 @pytest.mark.starts_programs
