@@ -122,8 +122,8 @@ def test(
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
-        "target": "of text-generation: whose images take part; those of the README's first table when left out",
-        "modes": "of text-generation: of these images, separated by commas; all when left out",
+        "target": "whose images take part; those of the README's first tables when left out",
+        "modes": "of these images, separated by commas; all when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
         "json": "print JSON",
     }
@@ -142,9 +142,9 @@ def benchmark(
     """Compare served images with their runtime alone and with what is commonly used instead, side by side."""
     from images import progress
     from tests.benchmarks import suites
-    from tests.benchmarks.generation.benchmark import TARGET, Choice
+    from tests.benchmarks.choice import Choice
 
-    choice = Choice(target=target or TARGET, modes=modes, only=only)
+    choice = Choice(target=target, modes=modes, only=only)
     with progress.shown(quiet=json) as shown:
         result, table = suites.run(task, config.load(), shown, common.DIST, rounds=rounds, model=model, choice=choice)
     print(as_json(result) if json else table)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from images.config import ROOT
 from images.engine import Engine
@@ -107,17 +107,36 @@ class Server:
         return seconds
 
 
+class Alone(NamedTuple):
+    """A runtime without a server.
+
+    Attributes:
+        name: of its rows.
+        module: beside this one: the program that answers as `loops` does.
+        python: of an environment that has the runtime.
+        original: whether it runs the original model, and not an image's artifact.
+
+    """
+
+    name: str
+    module: str
+    python: Path
+    original: bool = False
+
+
 @contextmanager
-def loop(python: Path, artifact: Path, threads: int) -> Iterator[tuple[Loop, Loop]]:
-    """ONNX Runtime over an artifact: token ids given, and tokenised in the loop."""
-    argv = [str(python), "-m", "tests.benchmarks.onnxruntime_loop", str(artifact), str(threads)]
+def loop(alone: Alone, folder: Path, threads: int) -> Iterator[tuple[Loop, Loop]]:
+    """A runtime in a loop over a folder: token ids given, and tokenised in the loop."""
+    argv = [str(alone.python), "-m", f"tests.benchmarks.{alone.module}", str(folder), str(threads)]
+    # PyTorch's threads would otherwise spin between two texts, and double its CPU time.
+    environment = processes.variables(threads, OMP_WAIT_POLICY="PASSIVE")
     with subprocess.Popen(
-        argv, cwd=ROOT, env=processes.variables(threads), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        argv, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
             yield (
-                Loop("onnxruntime in a loop, token ids given", process, tokenise=False),
-                Loop("onnxruntime in a loop, with tokenisation", process, tokenise=True),
+                Loop(f"{alone.name} in a loop, token ids given", process, tokenise=False),
+                Loop(f"{alone.name} in a loop, with tokenisation", process, tokenise=True),
             )
         finally:
             process.terminate()

@@ -11,25 +11,28 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from images import build, engine, plan, spec
+from images import build, engine, locks, plan, spec
 from images.config import Config
 from images.engine import Engine
 from images.errors import ImageError, UsageError
 from images.inside.bench import WORDS
 from images.progress import Progress
 from images.record import Record
+from images.spec import TargetSpec
 from tests.benchmarks import contestants, environment, processes
-from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.choice import TARGET, Choice
+from tests.benchmarks.contestants import Alone, Contestant
 from tests.benchmarks.report import Result, Row, Sample, busy_seconds, machine, summary
 
-TARGET = "onnx-cpu"
+TASK = "feature-extraction"
+APP = "sentence-transformers + FastAPI"
 THREADS = 2
 WARM_UP = 5
 """Requests before each measurement that do not count."""
@@ -49,17 +52,26 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is compared: two images, the model that both were made from, an environment with its other runtimes."""
+    """What is compared.
 
-    exact: Record
-    int8: Record
+    Attributes:
+        name: the model's.
+        model: the original's folder.
+        python: of an environment with PyTorch, sentence-transformers and FastAPI.
+        alone: runtimes without a server; the first is what the others are compared with.
+        images: by the title of their row; the first one's artifact is what runtimes run alone.
+        apps: variables of the FastAPI server, by the title of its row.
+        loads: of each round.
+
+    """
+
+    name: str
     model: Path
     python: Path
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.exact.info.manifest.model.id
+    alone: Sequence[Alone]
+    images: Mapping[str, Record]
+    apps: Mapping[str, Mapping[str, str]]
+    loads: Sequence[Load]
 
 
 def text(tokens: int) -> str:
@@ -79,18 +91,35 @@ LOADS = (
     Load(name="128 tokens", texts=(text(128),) * 32),
     Load(name="16-128 tokens, 8 clients", texts=mixed(), clients=8),
 )
+LENGTHS = (LOADS[0], Load(name="32 tokens", texts=(text(32),) * 64), LOADS[1])
+"""Of the benchmark of one target: one client each."""
+PLAIN = {"ai-edge-litert": ("LiteRT", "litert_loop")}
+"""By package in a target's run lock, the name and the module of its runtime alone."""
 
 
-def run(config: Config, progress: Progress, dist: Path, rounds: int, model: str = "") -> Result:
-    """Build what is missing of a model, the example when empty, start everything, measure. Raises an `ImageError`."""
+def run(
+    config: Config, progress: Progress, dist: Path, *, rounds: int, model: str = "", choice: Choice | None = None
+) -> Result:
+    """Build what is missing, start everything, measure. Raises an `ImageError`.
+
+    Args:
+        config: the project's.
+        progress: told of what is made, and of rounds.
+        dist: where records of images are.
+        rounds: how often all take their turn.
+        model: the example when empty.
+        choice: a target and its modes, beside their runtime alone; without, `TARGET` beside what is commonly deployed.
+
+    """
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
-    containers = engine.require(config)
-    subject = _subject(model or config.example.model, config, progress, dist)
+    containers, named = engine.require(config), model or config.example.model
+    maker = _Maker(named, config, progress, dist)
+    subject = maker.of_target(choice) if choice else maker.usual()
     with _started(subject, containers, progress) as entrants:
         _require_alike(entrants)
         since, before = time.monotonic(), _used_by_others(entrants)
-        measured = [_round(entrants, progress, f"{number} of {rounds}") for number in range(1, rounds + 1)]
+        measured = [_round(entrants, subject.loads, progress, f"{at} of {rounds}") for at in range(1, rounds + 1)]
         others = (_used_by_others(entrants) - before) / (time.monotonic() - since)
     versions = environment.versions(subject.python)
     return Result(
@@ -100,8 +129,9 @@ def run(config: Config, progress: Progress, dist: Path, rounds: int, model: str 
         packages={name: versions[name] for name in PACKAGES},
         threads=THREADS,
         rounds=rounds,
-        concurrent=[load.name for load in LOADS if load.clients > 1],
-        rows=_rows(entrants, measured),
+        target=choice.target if choice else "",
+        concurrent=[load.name for load in subject.loads if load.clients > 1],
+        rows=_rows(entrants, subject.loads, measured),
     )
 
 
@@ -116,17 +146,65 @@ def measure(entrant: Contestant, load: Load) -> Sample:
     )
 
 
-def _subject(model: str, config: Config, progress: Progress, dist: Path) -> Subject:
-    exact, int8 = (
-        build.Request(target=TARGET, model=model, options=plan.Options(mode=mode)) for mode in ("none", "int8")
-    )
-    target = spec.load(TARGET)
-    return Subject(
-        exact=build.build(exact, config, progress, dist).record,
-        int8=build.build(int8, config, progress, dist).record,
-        model=build.prepare(exact, config, progress).model.folder,
-        python=environment.python("fastapi", target.lock(target.exporters[0]), config, progress),
-    )
+@dataclass(frozen=True)
+class _Maker:
+    """Makes what is compared, of one model."""
+
+    model: str
+    config: Config
+    progress: Progress
+    dist: Path
+
+    def usual(self) -> Subject:
+        """The images of `TARGET`, beside its runtime and sentence-transformers in FastAPI."""
+        base = spec.load(TARGET)
+        return self._subject(
+            [Alone("onnxruntime", "onnxruntime_loop", self._python("fastapi", base, base.exporters[0]))],
+            {"this image": self._image(TARGET, "none"), "this image, int8": self._image(TARGET, "int8")},
+            LOADS,
+            {APP: {}, "the same, OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}},
+        )
+
+    def of_target(self, choice: Choice) -> Subject:
+        """The images of a target, beside its runtime and PyTorch alone and the exact image of `TARGET`."""
+        target, base = spec.load(choice.target), spec.load(TARGET)
+        plain = [
+            Alone(name, module, self._python("run", target, "run"))
+            for package, (name, module) in PLAIN.items()
+            if package in {wheel.name for wheel in locks.parse(target.lock("run"))}
+        ]
+        original = Alone("PyTorch", "pytorch_loop", self._python("fastapi", base, base.exporters[0]), original=True)
+        images = {f"this image, {mode}": self._image(choice.target, mode) for mode in choice.modes_of(TASK)}
+        beside = {} if choice.target == TARGET else {f"{TARGET}'s image": self._image(TARGET, "none")}
+        return self._subject([*plain, original], {**images, **beside}, LENGTHS, {})
+
+    def _subject(
+        self,
+        alone: Sequence[Alone],
+        images: Mapping[str, Record],
+        loads: Sequence[Load],
+        apps: Mapping[str, Mapping[str, str]],
+    ) -> Subject:
+        base = spec.load(TARGET)
+        exact = build.prepare(self._request(TARGET, "none"), self.config, self.progress)
+        return Subject(
+            name=exact.model.facts.id,
+            model=exact.model.folder,
+            python=self._python("fastapi", base, base.exporters[0]),
+            alone=alone,
+            images=images,
+            apps=apps,
+            loads=loads,
+        )
+
+    def _python(self, name: str, target: TargetSpec, lock: str) -> Path:
+        return environment.python(name, target.lock(lock), self.config, self.progress)
+
+    def _image(self, target: str, mode: str) -> Record:
+        return build.build(self._request(target, mode), self.config, self.progress, self.dist).record
+
+    def _request(self, target: str, mode: str) -> build.Request:
+        return build.Request(target=target, model=self.model, options=plan.Options(mode=mode))
 
 
 @contextmanager
@@ -135,17 +213,22 @@ def _started(subject: Subject, containers: Engine, progress: Progress) -> Iterat
     progress.step("starting all contestants")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        artifact = processes.extracted(containers, subject.exact.image, folder)
-        loops = stack.enter_context(contestants.loop(subject.python, artifact, THREADS))
-        started = [
-            contestants.image("this image", containers, subject.exact.image, subject.name, THREADS),
-            contestants.image("this image, int8", containers, subject.int8.image, subject.name, THREADS),
-            contestants.fastapi("sentence-transformers + FastAPI", subject.python, subject.model, THREADS),
-            contestants.fastapi(
-                "the same, OMP_WAIT_POLICY=PASSIVE", subject.python, subject.model, THREADS, OMP_WAIT_POLICY="PASSIVE"
+        first = next(iter(subject.images.values()))
+        artifact = processes.extracted(containers, first.image, folder)
+        loops = [
+            contestants.loop(each, subject.model if each.original else artifact, THREADS) for each in subject.alone
+        ]
+        servers = [
+            *(
+                contestants.image(name, containers, record.image, subject.name, THREADS)
+                for name, record in subject.images.items()
+            ),
+            *(
+                contestants.fastapi(name, subject.python, subject.model, THREADS, **variables)
+                for name, variables in subject.apps.items()
             ),
         ]
-        yield [*loops, *map(stack.enter_context, started)]
+        yield [*itertools.chain(*map(stack.enter_context, loops)), *map(stack.enter_context, servers)]
 
 
 def _require_alike(entrants: Sequence[Contestant]) -> None:
@@ -157,11 +240,13 @@ def _require_alike(entrants: Sequence[Contestant]) -> None:
             raise ImageError(f"{name} answers something else: the cosine to {entrants[0].name} is {cosine:.3f}")
 
 
-def _round(entrants: Sequence[Contestant], progress: Progress, number: str) -> list[list[Sample]]:
+def _round(
+    entrants: Sequence[Contestant], loads: Sequence[Load], progress: Progress, number: str
+) -> list[list[Sample]]:
     """Samples by load, then contestant."""
     progress.step(f"round {number}")
     samples = []
-    for load in LOADS:
+    for load in loads:
         progress.detail(load.name)
         samples.append([measure(entrant, load) for entrant in entrants])
     return samples
@@ -173,13 +258,15 @@ def _used_by_others(entrants: Sequence[Contestant]) -> float:
     return busy_seconds(Path("/proc/stat").read_text()) - ours
 
 
-def _rows(entrants: Sequence[Contestant], measured: Sequence[Sequence[Sequence[Sample]]]) -> list[Row]:
+def _rows(
+    entrants: Sequence[Contestant], loads: Sequence[Load], measured: Sequence[Sequence[Sequence[Sample]]]
+) -> list[Row]:
     return [
         Row(
             name=entrant.name,
             figures={
                 load.name: summary([one[at][row] for one in measured], [one[at][0] for one in measured])
-                for at, load in enumerate(LOADS)
+                for at, load in enumerate(loads)
             },
         )
         for row, entrant in enumerate(entrants)

@@ -79,10 +79,12 @@ class Result(Circumstances, kw_only=True):
     """The whole benchmark of an encoder.
 
     Attributes:
+        target: whose images took part, where the command line said so.
         concurrent: the loads with several clients.
 
     """
 
+    target: str = ""
     concurrent: list[str]
     rows: list[Row]
 
@@ -128,7 +130,14 @@ def table(result: Result) -> str:
     columns = list(result.rows[0].figures)
     head = ["", *(title for column in columns for title in _titles(column, column in result.concurrent))]
     body = [[row.name, *(cell for column in columns for cell in _cells(row, column, result))] for row in result.rows]
-    return "\n".join([*grid([head, *body]), "", _how(result), where(result, "invoke benchmark")])
+    return "\n".join(
+        [
+            *grid([head, *body]),
+            "",
+            _how(result),
+            where(result, f"invoke benchmark --target {result.target}" if result.target else "invoke benchmark"),
+        ]
+    )
 
 
 def _how(result: Result) -> str:

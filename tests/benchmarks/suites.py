@@ -7,9 +7,9 @@ from images.errors import UsageError
 from images.inside.contract import Struct
 from images.progress import Progress
 from tests.benchmarks import encoder, report
+from tests.benchmarks.choice import Choice
 from tests.benchmarks.generation import benchmark
 from tests.benchmarks.generation import report as generation
-from tests.benchmarks.generation.benchmark import Choice
 
 TASKS = ("feature-extraction", benchmark.TASK)
 
@@ -23,7 +23,8 @@ def run(
         return generated, generation.table(generated)
     if task not in TASKS:
         raise UsageError(f"there is no benchmark of {task}", f"the tasks are: {', '.join(TASKS)}")
-    if choice != Choice():
-        raise UsageError(f"{task} has no contestants to choose", "leave out --target, --modes and --only")
-    encoded = encoder.run(config, progress, dist, rounds, model)
+    if choice.only or (choice.modes and not choice.target):
+        raise UsageError(f"{task} has no contestants to choose", "leave out --only, and name a --target beside --modes")
+    chosen = choice if choice.target else None
+    encoded = encoder.run(config, progress, dist, rounds=rounds, model=model, choice=chosen)
     return encoded, report.table(encoded)

@@ -1,9 +1,16 @@
 import os
 import time
+from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
-from tests.benchmarks import encoder, processes, report
+from images import config, spec
+from images.errors import UsageError
+from images.progress import Quiet
+from tests.benchmarks import encoder, loops, processes, report, suites
+from tests.benchmarks.choice import TARGET, Choice
 from tests.benchmarks.report import Machine, Result, Row, Sample
 
 MACHINE = Machine(cpu="Fast 1", cores=2, os="Debian 12", kernel="6.1", date="2026-01-02")
@@ -80,6 +87,39 @@ def test_a_process_is_charged_what_the_kernel_charged_it() -> None:
     before, own = processes.cpu_seconds(os.getpid()), time.process_time()
     sum(range(3_000_000))
     assert processes.cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - own, rel=0.2)
+
+
+def test_the_table_of_a_target_says_the_command_that_makes_it() -> None:
+    table = report.table(msgspec.structs.replace(result(), target="some-cpu"))
+    assert table.endswith("`invoke benchmark --target some-cpu`")
+
+
+def test_every_target_with_encoders_has_modes_to_compare() -> None:
+    encoders = [name for name in spec.names() if encoder.TASK in spec.load(name).tasks]
+    assert all(Choice(target=name).modes_of(encoder.TASK) for name in encoders)
+
+
+def test_a_mode_that_the_target_lacks_is_named_with_those_that_it_has() -> None:
+    with pytest.raises(UsageError, match=f"{TARGET} has no mode 'int2'[^$]*none, int8"):
+        Choice(modes="none,int2").modes_of(encoder.TASK)
+
+
+@pytest.mark.parametrize("choice", [Choice(only="images"), Choice(modes="none")])
+def test_contestants_of_encoders_are_not_chosen_one_by_one(choice: Choice, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave out --only, and name a --target beside --modes"):
+        suites.run(encoder.TASK, config.load(), Quiet(), tmp_path, rounds=1, model="", choice=choice)
+
+
+@pytest.mark.parametrize(("tokenise", "prepared"), [(False, 1), (True, 3)])
+def test_a_loop_tokenises_every_text_or_only_before_it_starts(tokenise: bool, prepared: int) -> None:
+    seen: list[str] = []
+
+    def prepare(text: str) -> int:
+        seen.append(text)
+        return len(seen)
+
+    seconds, vector = loops.timed(prepare, np.array, ["a"] * 3, tokenise=tokenise)
+    assert (len(seconds), vector, len(seen)) == (3, prepared, prepared)
 
 
 def test_the_loads_are_the_same_every_time() -> None:

@@ -17,9 +17,9 @@ from images import config, locks, spec
 from images.errors import ImageError, UsageError
 from images.progress import Quiet
 from tests.benchmarks import processes, suites
+from tests.benchmarks.choice import Choice
 from tests.benchmarks.generation import asking, benchmark, report
 from tests.benchmarks.generation.asking import Answer, Prompt, Server
-from tests.benchmarks.generation.benchmark import Choice
 from tests.benchmarks.generation.programs import executorch_loop, lines
 from tests.benchmarks.generation.report import Result, Row, Sample
 from tests.benchmarks.processes import Started

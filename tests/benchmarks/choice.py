@@ -1,0 +1,35 @@
+"""What takes part in a benchmark."""
+
+from dataclasses import dataclass
+
+from images import spec
+from images.errors import UsageError
+
+TARGET = "onnx-cpu"
+"""Whose images the README's first tables are about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What takes part; where it says nothing, all that there is.
+
+    Attributes:
+        target: whose images, and what belongs to them; `TARGET`'s when empty.
+        modes: of the target's images, separated by commas.
+        only: contestants, separated by commas.
+
+    """
+
+    target: str = ""
+    modes: str = ""
+    only: str = ""
+
+    def modes_of(self, task: str) -> list[str]:
+        """The modes of a task that take part. Raises `UsageError` for one that the target does not have."""
+        target = spec.load(self.target or TARGET)
+        known = [mode.name for mode in target.modes_for(task)]
+        names = self.modes.split(",") if self.modes else known
+        if unknown := sorted(set(names) - set(known)):
+            modes = ", ".join(known) or "none"
+            raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {task}", f"its modes are: {modes}")
+        return names
