@@ -20,6 +20,9 @@ PROCESSOR = {
 }
 
 
+NAME = "tiny-vit"
+
+
 def write(folder: Path, **processor: object) -> Path:
     """Write the model to `folder`; equal settings make equal files."""
     folder.mkdir(parents=True)

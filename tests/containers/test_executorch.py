@@ -36,7 +36,7 @@ def minilm(yard: Yard) -> Built:
 @pytest.fixture(scope="module")
 def seeing(yard: Yard) -> Built:
     """The tiny vision transformer, exact."""
-    return yard.image("et-vit", _vit(yard), target=TARGET)
+    return yard.image("et-vit", str(yard.model(seeing_models.NAME)), target=TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +111,9 @@ def test_a_picture_is_labelled_over_http(yard: Yard, seeing: Built) -> None:
 
 @pytest.mark.slow
 def test_a_network_for_pictures_is_within_its_bounds_in_float16(yard: Yard) -> None:
-    assert yard.image("et-vit-float16", _vit(yard), target=TARGET, mode="float16").record.verdict.passed
-
-
-def _vit(yard: Yard) -> str:
-    folder = yard.folder / "models" / "tiny-vit"
-    return str(folder if folder.exists() else seeing_models.write(folder))
+    assert yard.image(
+        "et-vit-float16", str(yard.model(seeing_models.NAME)), target=TARGET, mode="float16"
+    ).record.verdict.passed
 
 
 @pytest.mark.parametrize("kept", [slice(0), slice(1000), slice(-1000)], ids=["nothing", "head", "most"])

@@ -172,8 +172,7 @@ def test_questions_are_answered_as_the_original_answers(yard: Yard, tmp_path: Pa
 
 
 def test_a_model_for_pictures_is_proved_and_answers_as_the_original_does(yard: Yard, tmp_path: Path) -> None:
-    model = str(seeing_models.write(yard.folder / "models" / "fixed-vit"))
-    known = yard.image("fixed-vit", model, target=TARGET).record
+    known = yard.image("fixed-vit", str(yard.model(seeing_models.NAME)), target=TARGET).record
     assert known.verdict.passed
     assert known.info.manifest.measures["xnnpack"] >= 0.7
     assert [entry.pixels for entry in known.verdict.figures] == [pytest.approx(0, abs=1e-6)] * 8

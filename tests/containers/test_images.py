@@ -21,7 +21,7 @@ from tests.containers.yard import Yard, extract, serving
 
 @pytest.fixture(scope="module")
 def vit(yard: Yard) -> Built:
-    return yard.image("tiny-vit", str(seeing_models.write(yard.folder / "models" / "tiny-vit")))
+    return yard.tiny(seeing_models.NAME)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from images.inside.contract import Exit
 from images.inside.report import Report
 from images.verify import ISOLATED
 from targets.torchscript.signature import Signature
-from tests import seeing_models, untraceable
+from tests import untraceable
 from tests.containers import faults
 from tests.containers.yard import Yard, extract, serving
 
@@ -34,11 +34,7 @@ COUNTING: dict[str, Any] = {"trust_remote_code": True, "max_length": FIXED}
 
 def build(yard: Yard, name: str, exporter: str) -> Built:
     """The image of a tiny model by one of the exporters."""
-    folder = yard.folder / "models" / name
-    if name == "tiny-vit" and not folder.exists():
-        seeing_models.write(folder)
-    model = folder if folder.exists() else yard.model(name)
-    return yard.image(f"{name}-{exporter}", str(model), target=TARGET, exporter=exporter)
+    return yard.image(f"{name}-{exporter}", str(yard.model(name)), target=TARGET, exporter=exporter)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from images.build import Built
 from images.config import ROOT, Config
 from images.engine import HARDENED, Engine, Served
 from images.progress import Quiet
-from tests import models
+from tests import models, seeing_models
 
 TARGET = "onnx-cpu"
 REPOSITORY = "modelyard-test"
@@ -70,9 +70,11 @@ class Yard:
         return self.image("-".join([name, *options.values()]), str(self.model(name)), **options)
 
     def model(self, name: str) -> Path:
-        """The folder of a tiny model."""
+        """The folder of a tiny model, one for pictures included."""
         folder = self.folder / "models" / name
-        return folder if folder.exists() else models.write(name, folder.parent)
+        if folder.exists():
+            return folder
+        return seeing_models.write(folder) if name == seeing_models.NAME else models.write(name, folder.parent)
 
     def things(self) -> set[str]:
         """What a build may leave in the engine: containers, images without a name or with one of this run's."""
