@@ -18,7 +18,8 @@ def main(model: str, threads: int) -> None:
     original = SentenceTransformer(model, device="cpu")
     with torch.inference_mode():
         loops.answer(
-            lambda text: original.tokenize([text]), lambda given: original(dict(given))["sentence_embedding"][0].numpy()
+            lambda text: original.preprocess([text]),
+            lambda given: original(dict(given))["sentence_embedding"][0].numpy(),
         )
 
 
