@@ -18,7 +18,7 @@ from images.remote import Remote
 FILE = "build-job.yaml"
 CONTEXT, BASES = "context", "bases"
 """Folders beside the Job, which go into its pod."""
-WORK = Path("/work")
+WORK = Path("/build")
 MEMORY = "8Gi"
 """What a build may take where nobody says otherwise: exports of small models were seen to take 1 to 4 GiB."""
 

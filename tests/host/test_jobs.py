@@ -49,7 +49,7 @@ def test_the_build_has_no_network() -> None:
 def test_the_build_gets_its_arguments_and_the_bases_that_no_registry_has() -> None:
     said = made().arguments
     assert {f"--opt=build-arg:{key}={value}" for key, value in samples.plan().args.items()} < set(said)
-    assert "--oci-layout=runtime=/work/bases/runtime" in said
+    assert "--oci-layout=runtime=/build/bases/runtime" in said
     assert f"--opt=context:localhost/runtime:1=oci-layout://runtime@{LAYOUT.digest}" in said
 
 
@@ -90,4 +90,4 @@ def test_the_layouts_are_called_as_their_folders(tmp_path: Path) -> None:
     tar = tmp_path / "tar"
     tar.touch()
     written = layout.write([Base(kind="runtime", tar=tar, digest="sha256:0")], "x86_64", tmp_path / jobs.BASES)
-    assert f"--oci-layout=runtime=/work/{jobs.BASES}/runtime" in jobs.arguments(samples.plan(), written, "r/x:1")
+    assert f"--oci-layout=runtime=/build/{jobs.BASES}/runtime" in jobs.arguments(samples.plan(), written, "r/x:1")
