@@ -11,8 +11,8 @@ from pathlib import Path
 from images import render
 from images.errors import GateError, UsageError
 from images.plan import LABEL
+from images.record import MIB
 
-MIB = 2**20
 HEADROOM = 1.25
 """Memory asked for, as a multiple of what the image was seen to use when it was proved."""
 LIMIT = 2.0
