@@ -113,10 +113,9 @@ def run(
     """
     if rounds < 1:
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
-    containers, named = engine.require(config), model or config.example.model
-    maker = _Maker(named, config, progress, dist)
+    maker = _Maker(model or config.example.model, config, progress, dist)
     subject = maker.of_target(choice) if choice else maker.usual()
-    with _started(subject, containers, progress) as entrants:
+    with _started(subject, engine.require(config), progress) as entrants:
         _require_alike(entrants)
         since, before = time.monotonic(), _used_by_others(entrants)
         measured = [_round(entrants, subject.loads, progress, f"{at} of {rounds}") for at in range(1, rounds + 1)]
@@ -167,14 +166,14 @@ class _Maker:
 
     def of_target(self, choice: Choice) -> Subject:
         """The images of a target, beside its runtime and PyTorch alone and the exact image of `TARGET`."""
-        target, base = spec.load(choice.target), spec.load(TARGET)
+        target, base, modes = spec.load(choice.target), spec.load(TARGET), choice.modes_of(TASK)
         plain = [
             Alone(name, module, self._python("run", target, "run"))
             for package, (name, module) in PLAIN.items()
             if package in {wheel.name for wheel in locks.parse(target.lock("run"))}
         ]
         original = Alone("PyTorch", "pytorch_loop", self._python("fastapi", base, base.exporters[0]), original=True)
-        images = {f"this image, {mode}": self._image(choice.target, mode) for mode in choice.modes_of(TASK)}
+        images = {f"this image, {mode}": self._image(choice.target, mode) for mode in modes}
         beside = {} if choice.target == TARGET else {f"{TARGET}'s image": self._image(TARGET, "none")}
         return self._subject([*plain, original], {**images, **beside}, LENGTHS, {})
 
