@@ -27,7 +27,7 @@ class Choice:
     def modes_of(self, task: str) -> list[str]:
         """The modes of a task that take part. Raises `UsageError` for one that the target does not have."""
         target = spec.load(self.target or TARGET)
-        known = [mode.name for mode in target.modes_for(task)]
+        known = list(dict.fromkeys(mode.name for mode in target.modes_for(task)))  # several exporters may make one
         names = self.modes.split(",") if self.modes else known
         if unknown := sorted(set(names) - set(known)):
             modes = ", ".join(known) or "none"

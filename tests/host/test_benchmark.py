@@ -99,6 +99,12 @@ def test_every_target_with_encoders_has_modes_to_compare() -> None:
     assert all(Choice(target=name).modes_of(encoder.TASK) for name in encoders)
 
 
+@pytest.mark.parametrize("target", spec.names())
+def test_a_mode_that_several_exporters_make_takes_part_once(target: str) -> None:
+    modes = Choice(target=target).modes_of(encoder.TASK)
+    assert len(set(modes)) == len(modes)
+
+
 def test_a_mode_that_the_target_lacks_is_named_with_those_that_it_has() -> None:
     with pytest.raises(UsageError, match=f"{TARGET} has no mode 'int2'[^$]*none, int8"):
         Choice(modes="none,int2").modes_of(encoder.TASK)
