@@ -33,8 +33,8 @@ FAULTS = {
         "short",
     ),
     "a shape too short is chosen": (
-        '    tokens = int(row["attention_mask"].sum())\n',
-        '    tokens = min(int(row["attention_mask"].sum()), known[0])\n',
+        '    tokens = int(np.count_nonzero(row["attention_mask"]))\n',
+        '    tokens = min(int(np.count_nonzero(row["attention_mask"])), known[0])\n',
         "long",
     ),
 }
