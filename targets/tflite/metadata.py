@@ -1,7 +1,7 @@
 """What the file says of itself, where Android's tooling reads it: TFLite's model metadata.
 
-The support library's classes make the metadata and read it back. LiteRT's own put it into the file: the library would
-write the whole model anew by a schema of 2023, and leave out what it does not know.
+The support library's classes of it make it and read it back. LiteRT's own put it into the file: the library would write
+the whole model anew by a schema of 2023 and leave out what it does not know, and asks for libusb.
 """
 
 import re
@@ -17,6 +17,8 @@ from images.inside.text import TOKENIZER
 
 FIELD, IDENTIFIER = "TFLITE_METADATA", b"M001"
 """The name in the model by which readers find it, and what its bytes begin with."""
+PARSER = "1.0.0"
+"""The least version of a parser that reads what is made here: what the library works out for it."""
 LABELS = "labels.txt"
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 LICENSE = re.compile(r"^license:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -41,14 +43,26 @@ def write(file: Path, given: Exporting, source: Source) -> None:
 
 
 def files_in(file: Path) -> int:
-    """How many files the library finds in the model, each recorded in its metadata; raises `ValueError` otherwise."""
-    from tensorflow_lite_support.metadata.python.metadata import MetadataDisplayer
-
-    shown = MetadataDisplayer.with_model_file(str(file))
-    packed, about = shown.get_packed_associated_file_list(), shown.get_metadata_json()
-    if missing := [name for name in packed if f'"{name}"' not in about]:
-        raise ValueError(f"the metadata does not name {', '.join(missing)}")
+    """How many files are packed behind a model. Raises `ValueError` when they are not those that its metadata names."""
+    about = read(file)
+    named = [each.name.decode() for each in about.associatedFiles or []]
+    for tensor in about.subgraphMetadata[0].outputTensorMetadata:
+        named += [each.name.decode() for each in tensor.associatedFiles or []]
+    packed = zipfile.ZipFile(file).namelist() if zipfile.is_zipfile(file) else []
+    if sorted(named) != sorted(packed):
+        raise ValueError(f"the metadata names {', '.join(named)}; packed are {', '.join(packed)}")
     return len(packed)
+
+
+def read(file: Path) -> Any:
+    """A model's metadata as the library's `ModelMetadataT`."""
+    from ai_edge_litert.tools import flatbuffer_utils
+    from tensorflow_lite_support.metadata import metadata_schema_py_generated as schema
+
+    model = flatbuffer_utils.read_model(file)
+    (place,) = [field.buffer for field in model.metadata if field.name == FIELD.encode()]
+    found = schema.ModelMetadata.GetRootAsModelMetadata(bytes(model.buffers[place].data), 0)
+    return schema.ModelMetadataT.InitFromObj(found)
 
 
 def license_of(model: Path) -> str:
@@ -69,9 +83,7 @@ def _files(given: Exporting, source: Source) -> Mapping[str, bytes]:
 
 
 def _made(given: Exporting, source: Source, model: Any, files: Sequence[str]) -> bytes:
-    """The metadata's bytes, with the least version of a parser that can read them."""
     from tensorflow_lite_support.metadata import metadata_schema_py_generated as schema
-    from tensorflow_lite_support.metadata.cc.python import _pywrap_metadata_version as versions
 
     about = schema.ModelMetadataT()
     about.name, about.version = given.source.model.id, given.source.model.revision or given.source.model.digest
@@ -81,7 +93,7 @@ def _made(given: Exporting, source: Source, model: Any, files: Sequence[str]) ->
     about.associatedFiles = [_file(schema, TOKENIZER, "Tokenizer, as Hugging Face's tokenizers reads it")] * (
         TOKENIZER in files
     )
-    about.minParserVersion = versions.GetMinimumMetadataParserVersion(_packed(about))
+    about.minParserVersion = PARSER
     return _packed(about)
 
 
