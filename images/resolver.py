@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from images import locks, pip, platforms
 from images.errors import LockError
 from images.locks import LockedWheel
 from images.progress import Report, silent
+
+BARE = "--no-deps"
+"""Behind a requirement: it is taken without what it declares, where its bounds on others are wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,12 @@ class _Walk:
     environment: Mapping[str, str]
     without: frozenset[str]
 
+    def roots(self) -> tuple[list[str], list[str]]:
+        """The file's requirements: those that are taken bare, and all others."""
+        lines = locks.requirements(self.in_path)
+        bare = [line.removesuffix(BARE).strip() for line in lines if line.endswith(f" {BARE}")]
+        return bare, [line for line in lines if not line.endswith(f" {BARE}")]
+
     def follow(self, releases: Mapping[str, Release]) -> tuple[dict[str, set[str]], set[str]]:
         """Follow requirements from the roots.
 
@@ -103,7 +112,8 @@ class _Walk:
         parents: dict[str, set[str]] = defaultdict(set)
         missing: set[str] = set()
         seen: set[tuple[str, str]] = set()
-        queue = [(self.in_path.name, _requirement(line), "") for line in locks.requirements(self.in_path)]
+        bare, others = self.roots()
+        queue = [(self.in_path.name, _requirement(line), "") for line in [*bare, *others]]
         while queue:
             parent, requirement, extra = queue.pop()
             name = canonicalize_name(requirement.name)
@@ -128,9 +138,11 @@ class _Walk:
 
 def _resolve(walk: _Walk, flags: Sequence[str]) -> Mapping[str, Release]:
     """What pip would install. Its markers are those of the Python it runs on: what the target needs beyond is added."""
-    wanted = list(locks.requirements(walk.in_path))
+    bare, wanted = walk.roots()
+    alone = [replace(_release(entry), requires=()) for entry in pip.resolve(bare, [*flags, BARE])] if bare else []
     while True:
-        releases = {release.wheel.name: release for release in map(_release, pip.resolve(wanted, flags))}
+        found = [*map(_release, pip.resolve(wanted, flags)), *alone]
+        releases = {release.wheel.name: release for release in found}
         _, missing = walk.follow(releases)
         if missing <= set(wanted):
             return releases

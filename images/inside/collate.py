@@ -14,15 +14,13 @@ def batch(items: Sequence[Item], manifest: Manifest) -> dict[str, IntArray]:
         `input_ids`, `attention_mask` and `token_type_ids`, int64 of shape [len(items), longest].
 
     """
-    shape = (len(items), max(len(item.ids) for item in items))
-    ids = np.full(shape, manifest.pad_token_id, np.int64)
-    mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for row, item in enumerate(items):
-        real = _real(len(item.ids), shape[1], manifest)
-        ids[row, real], mask[row, real] = item.ids, 1
-        if manifest.token_types:
-            types[row, real] = item.type_ids
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    masks = [(1,) * len(item.ids) for item in items]
+    types = [item.type_ids if manifest.token_types else (0,) * len(item.ids) for item in items]
+    return {
+        "input_ids": _laid([item.ids for item in items], manifest.pad_token_id, manifest),
+        "attention_mask": _laid(masks, 0, manifest),
+        "token_type_ids": _laid(types, 0, manifest),
+    }
 
 
 def split(outputs: Outputs, items: Sequence[Item], manifest: Manifest) -> list[Outputs]:
@@ -48,6 +46,14 @@ def _by_length(runner: Runner, items: Sequence[Item], manifest: Manifest) -> lis
         rows = [row for row, item in enumerate(items) if len(item.ids) == length]
         found.update(zip(rows, predict(runner, [items[row] for row in rows], manifest), strict=True))
     return [found[row] for row in range(len(items))]
+
+
+def _laid(rows: Sequence[tuple[int, ...]], padding: int, manifest: Manifest) -> IntArray:
+    """Rows filled up to the longest of them, [rows, longest]; made by one call, as each costs when caches are cold."""
+    longest = max(map(len, rows))
+    filled = [(row, (padding,) * (longest - len(row))) for row in rows]
+    left = manifest.padding_side == "left"
+    return np.array([fill + row if left else row + fill for row, fill in filled], np.int64)
 
 
 def _real(length: int, longest: int, manifest: Manifest) -> slice:

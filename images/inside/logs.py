@@ -2,8 +2,8 @@
 
 import logging
 import sys
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its end."""
-        line = _line(record.created, record.levelno, record.getMessage(), getattr(record, "fields", {}))
+        when = datetime.fromtimestamp(record.created, UTC)
+        line = _line(when, record.levelno, record.getMessage(), getattr(record, "fields", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
@@ -34,10 +35,8 @@ def configure(level: str) -> None:
 def log(level: int, event: str, **fields: object) -> None:
     """Write one line, past the record and formatter of `logging`: with cold caches they cost 80 us a request."""
     if logger.isEnabledFor(level):
-        sys.stderr.write(msgspec.json.encode(_line(time.time(), level, event, fields)).decode() + "\n")
+        sys.stderr.write(msgspec.json.encode(_line(datetime.now(UTC), level, event, fields)).decode() + "\n")
 
 
-def _line(when: float, level: int, event: str, fields: Mapping[str, object]) -> dict[str, Any]:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
-    stamp = f"{whole}.{int(when % 1 * 1000):03d}Z"
-    return {"time": stamp, "level": logging.getLevelName(level).lower(), "event": event, **fields}
+def _line(when: datetime, level: int, event: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    return {"time": when, "level": logging.getLevelName(level).lower(), "event": event, **fields}

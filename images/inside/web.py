@@ -128,6 +128,11 @@ class Json(Response):
         """The body of a struct or of plain values."""
         return msgspec.json.encode(content)
 
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Those that every answer has, and more: what Starlette would find out of each anew."""
+        more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json"), *more]
+
 
 class Endpoint:
     """One route as an ASGI application. Whatever goes wrong inside becomes a response in the API's own shape."""
@@ -158,8 +163,10 @@ class Endpoint:
         return await self._route.handle(request)
 
     def _authorize(self, request: Request) -> None:
+        if not self._key:
+            return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if self._key and not (scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key)):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
             message = "a valid API key is needed: send the header `Authorization: Bearer <key>`"
             raise ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
@@ -176,7 +183,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), DISCONNECTED
-        trace = scope["modelyard"] = Trace(_request_id(scope["headers"]))
+        trace = scope["modelyard"] = Trace(_request_id(scope))
 
         async def tagged(message: Message) -> None:
             nonlocal status
@@ -226,14 +233,18 @@ def explain(error: Exception, api: Api, trace: Trace) -> ApiError:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The request's body. Raises a 413 `ApiError` as soon as it is known to be larger than `limit`."""
-    if int(request.headers.get("content-length", 0)) > limit:
+    if int(_header(request.scope, b"content-length") or 0) > limit:
         raise _too_large(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    chunks, size, more = [], 0, True
+    while more:
+        # Starlette's `Request.stream` gives the same, by a generator that the event loop keeps a list of.
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(chunk := message.get("body", b""))
+        size, more = size + len(chunk), message.get("more_body", False)
         if size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -258,9 +269,16 @@ def _too_large(limit: int) -> ApiError:
     return ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
 
 
-def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
+def _request_id(scope: Scope) -> str:
     """The id that the client sent, if it can be logged and sent back as it is; else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
-            return text
-    return os.urandom(12).hex()
+    text = _header(scope, b"x-request-id").decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else os.urandom(12).hex()
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    """The first header of that name, in lower case; empty for none. Starlette would make an object of all of them."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return b""

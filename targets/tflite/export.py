@@ -11,7 +11,7 @@ from pathlib import Path
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
 from images.inside.contract import REFERENCE, Exported, Exporting, Source, write_json
-from targets.tflite import export_generation, export_litert, export_optimum_tf, quantize, shapes
+from targets.tflite import export_generation, export_litert, export_optimum_tf, metadata, quantize, shapes
 
 ENTRY = "model.tflite"
 LENGTHS = "seq-len"
@@ -46,6 +46,7 @@ def _as_asked(exact: Path, given: Exporting) -> Exported:
     made = Exported(ENTRY)
     for recipe, write in quantize.RECIPES[given.job.mode].items():
         write(exact, given.out / ENTRY)
+        metadata.write(given.out / ENTRY, given, sealing.read_source(given))
         made = Exported(ENTRY, recipe)
         if not recipe or _passes(given, made):
             break
@@ -62,10 +63,11 @@ def _passes(given: Exporting, made: Exported) -> bool:
 
 
 def _measured(given: Exporting, made: Exported) -> Exported:
-    """With the share of operators in XNNPACK, and the memory that all lengths together take."""
+    """With the share of operators in XNNPACK, the files packed with metadata, and the memory that all lengths take."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "manifest.json"
         write_json(manifest, sealing.manifest_of(given, made))
         argv = [sys.executable, "-m", "targets.tflite.measure", f"--artifact={given.out}", f"--manifest={manifest}"]
         seen = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
-    return made._replace(measures={"xnnpack": seen["xnnpack"]}, memory=seen["memory"])
+    measures = {"xnnpack": seen["xnnpack"], "metadata_files": metadata.files_in(given.out / ENTRY)}
+    return made._replace(measures=measures, memory=seen["memory"])

@@ -42,7 +42,7 @@ class LiteRtRunner:
         ask = self._picture if self._manifest.image else self._sequence
         count = len(next(iter(batch.values())))
         rows = [ask({name: array[row] for name, array in batch.items()}) for row in range(count)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def describe(self) -> dict[str, str]:
         """The runtime, its version and threads, the lengths that it has, the share of operators in XNNPACK."""

@@ -77,11 +77,11 @@ def fit(row: Mapping[str, IntArray], known: Sequence[int], manifest: Manifest, d
         dtype: what the model takes.
 
     """
-    tokens = int(row["attention_mask"].sum())
+    tokens = int(np.count_nonzero(row["attention_mask"]))
     length = smallest(known, tokens)
     source, real = span(tokens, len(row["input_ids"]), manifest), span(tokens, length, manifest)
-    given = {each: np.zeros((1, length), dtype) for each in row}
-    given["input_ids"] += manifest.pad_token_id
+    given = dict(zip(row, np.zeros((len(row), 1, length), dtype), strict=True))
+    given["input_ids"].fill(manifest.pad_token_id)
     for each, array in given.items():
         array[0, real] = row[each][source]
     return Fit(length, real, given)

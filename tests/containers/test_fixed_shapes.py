@@ -1,6 +1,7 @@
 """Images of one file with fixed shapes: MiniLM by both exporters, quantised, every length; pictures; faults."""
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ FAULTS = {
         "short",
     ),
     "a shape too short is chosen": (
-        '    tokens = int(row["attention_mask"].sum())\n',
-        '    tokens = min(int(row["attention_mask"].sum()), known[0])\n',
+        '    tokens = int(np.count_nonzero(row["attention_mask"]))\n',
+        '    tokens = min(int(np.count_nonzero(row["attention_mask"])), known[0])\n',
         "long",
     ),
 }
@@ -99,6 +100,15 @@ def test_one_file_has_every_length_up_to_the_models_limit(exact: Built) -> None:
     assert exact.record.verdict.runtime["lengths"] == ",".join(map(str, LENGTHS))
     assert exact.record.info.manifest.max_length == LENGTHS[-1]
     assert exact.record.sizes.artifact < 100 * MIB
+
+
+def test_the_file_says_what_it_is_where_androids_tooling_looks(yard: Yard, exact: Built, tmp_path: Path) -> None:
+    """The export has read it back with the support library; behind the model is a zip archive with the tokenizer."""
+    artifact = extract(yard.engine, exact.record.reference, tmp_path)
+    with zipfile.ZipFile(artifact / "model.tflite") as packed:
+        assert packed.read("tokenizer.json") == (artifact / "tokenizer.json").read_bytes()
+        assert exact.record.info.manifest.measures["metadata_files"] == len(packed.namelist()) == 1
+    assert b"TFLITE_METADATA" in (artifact / "model.tflite").read_bytes()
 
 
 def test_the_image_is_small_and_has_no_framework(exact: Built) -> None:

@@ -62,6 +62,16 @@ def test_what_is_left_out_takes_its_own_requirements_along(links: Path, wanted: 
     assert names(lock) == ["app==1.0", "shared==1.0"]
 
 
+def test_what_is_taken_bare_binds_nothing_else(links: Path, wanted: Path, lock: Path) -> None:
+    wanted.write_text("app\nold --no-deps  # because\n")
+    make_wheel(links, "app", "1.0", "shared>=4")
+    make_wheel(links, "old", "1.0", "shared<4", "sound")
+    make_wheel(links, "shared", "3.0")
+    make_wheel(links, "shared", "4.0")
+    resolver.lock(wanted, lock)
+    assert names(lock) == ["app==1.0", "old==1.0", "shared==4.0"]
+
+
 def test_requirements_of_an_extra_are_followed(links: Path, wanted: Path, lock: Path) -> None:
     wanted.write_text("app[fast]\n")
     make_wheel(links, "app", "1.0", 'lib; extra == "fast"', 'slow; extra == "slow"', extra="fast")
