@@ -1,13 +1,6 @@
-"""What `/metrics` says, in a registry of its own so that two servers in one process do not meet.
+"""What `/metrics` says, in a registry of its own so that two servers in one process do not meet."""
 
-What every request counts is kept in plain numbers, of which series are made when somebody asks: the client's own
-counters and histograms lock and check each of them, 75 us a request with cold caches. Only the event loop does either.
-"""
-
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Protocol
 
 from prometheus_client import (
@@ -20,9 +13,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from images.inside.batching import Batch, Batcher
 from images.inside.contract import Manifest
@@ -32,39 +22,22 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 # They would double the text, and nobody asks when a counter was made.
 disable_created_metrics()  # type: ignore[no-untyped-call]
-BATCH_SECONDS = "Time a batch ran"
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Tally:
-    """A histogram's numbers."""
-
-    __slots__ = ("_bounds", "_counts", "_total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = (*bounds, math.inf)
-        self._counts, self._total = [0] * len(self._bounds), 0.0
-
-    def add(self, value: float) -> None:
-        """Count one value: in the first bucket whose bound is not below it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
-
-    def show(self, family: HistogramMetricFamily, *labels: str) -> None:
-        """Add a series to a metric: how many values each bucket and those before it hold, and their sum."""
-        buckets = zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True)
-        family.add_metric(labels, list(buckets), self._total)
-
-
-class Metrics(Collector):
+class Metrics:
     """What every server counts."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._latency: dict[str, Tally] = {}
-        registry.register(self)
+        self._requests = Counter(
+            "modelyard_requests", "Answered requests", ["route", "method", "status"], registry=registry
+        )
+        self._latency = Histogram(
+            "modelyard_request_seconds", "Time to answer", ["route"], registry=registry, buckets=SECONDS
+        )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.ready = Gauge("modelyard_ready", "1 when requests are answered", registry=registry)
         self._info(manifest)
 
@@ -83,27 +56,18 @@ class Metrics(Collector):
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is a template such as `/v1/models/{id}`, so that series stay few."""
         key = (route, method, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        if route not in self._latency:
-            self._latency[route] = Tally(SECONDS)
-        self._latency[route].add(seconds)
-
-    def collect(self) -> Iterator[Metric]:
-        """The requests, for the registry."""
-        requests = CounterMetricFamily("modelyard_requests", "Answered requests", labels=["route", "method", "status"])
-        for (route, method, status), count in self._requests.items():
-            requests.add_metric([route, method, str(status)], count)
-        latency = HistogramMetricFamily("modelyard_request_seconds", "Time to answer", labels=["route"])
-        for route, tally in self._latency.items():
-            tally.show(latency, route)
-        yield from (requests, latency)
+        if key not in self._series:  # finding one by its labels costs more than counting
+            self._series[key] = self._requests.labels(route, method, str(status)), self._latency.labels(route)
+        requests, latency = self._series[key]
+        requests.inc()
+        latency.observe(seconds)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text form."""
         return generate_latest(self.registry)
 
 
-class PredictingMetrics(Collector):
+class PredictingMetrics:
     """What is counted of a model that predicts.
 
     Args:
@@ -114,9 +78,10 @@ class PredictingMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry, unit: str = "tokens") -> None:
         self._registry, self._unit = registry, unit
-        self._items, self._seconds = Tally(ITEMS), Tally(SECONDS)
-        self._real = self._padding = 0
-        registry.register(self)
+        self._items, self._seconds = _batches(registry, "Inputs of a batch")
+        about = f"{unit.capitalize()} that the model ran, padding not counted"
+        self._tokens = Counter(f"modelyard_{unit}", about, registry=registry)
+        self._padding = Counter(f"modelyard_padding_{unit}", "Padding that the model ran", registry=registry)
 
     def watch(self, batcher: Batcher) -> None:
         """Read the queue whenever metrics are asked for."""
@@ -126,20 +91,10 @@ class PredictingMetrics(Collector):
 
     def batch(self, batch: Batch) -> None:
         """Count one call of the runner."""
-        self._items.add(batch.items)
-        self._seconds.add(batch.seconds)
-        self._real += batch.tokens
-        self._padding += batch.padded_tokens - batch.tokens
-
-    def collect(self) -> Iterator[Metric]:
-        """The batches, for the registry."""
-        items = HistogramMetricFamily("modelyard_batch_items", "Inputs of a batch", labels=[])
-        self._items.show(items)
-        seconds = HistogramMetricFamily("modelyard_batch_seconds", BATCH_SECONDS, labels=[])
-        self._seconds.show(seconds)
-        real = f"{self._unit.capitalize()} that the model ran, padding not counted"
-        yield from (items, seconds, CounterMetricFamily(f"modelyard_{self._unit}", real, self._real))
-        yield CounterMetricFamily(f"modelyard_padding_{self._unit}", "Padding that the model ran", self._padding)
+        self._items.observe(batch.items)
+        self._seconds.observe(batch.seconds)
+        self._tokens.inc(batch.tokens)
+        self._padding.inc(batch.padded_tokens - batch.tokens)
 
 
 class Worker(Protocol):
@@ -161,8 +116,7 @@ class GeneratingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._items = Histogram("modelyard_batch_items", "Sequences of a step", registry=registry, buckets=ITEMS)
-        self._seconds = Histogram("modelyard_batch_seconds", BATCH_SECONDS, registry=registry, buckets=SECONDS)
+        self._items, self._seconds = _batches(registry, "Sequences of a step")
         self._prompt = Counter("modelyard_prompt_tokens", "Prompt tokens that were read", registry=registry)
         self._generated = Counter("modelyard_generated_tokens", "Tokens that were generated", registry=registry)
         self._reading = Counter("modelyard_prompt_seconds", "Time in which prompts were read", registry=registry)
@@ -210,6 +164,13 @@ class GeneratingMetrics:
     def answer(self, finish: str) -> None:
         """Count one answer that has ended."""
         self._answers.labels(finish).inc()
+
+
+def _batches(registry: CollectorRegistry, items: str) -> tuple[Histogram, Histogram]:
+    return (
+        Histogram("modelyard_batch_items", items, registry=registry, buckets=ITEMS),
+        Histogram("modelyard_batch_seconds", "Time a batch ran", registry=registry, buckets=SECONDS),
+    )
 
 
 def _watched(registry: CollectorRegistry, name: str, about: str, read: Callable[[], float]) -> None:
