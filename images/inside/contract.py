@@ -447,6 +447,13 @@ class InputError(ValueError):
     """A request's content is wrong in a way its sender can mend: HTTP 422."""
 
 
+class NoTokensError(InputError):
+    """A text that the tokenizer makes nothing of: an empty one, where it adds no special tokens."""
+
+    def __init__(self) -> None:
+        super().__init__("the text is empty: this model's tokenizer makes no token of it")
+
+
 class TooLargeError(InputError):
     """An input is larger than may be: HTTP 413.
 

@@ -7,6 +7,7 @@ Runs in the builder.
 
 import argparse
 import json
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from images.inside.contract import (
     InputError,
     Item,
     Manifest,
+    NoTokensError,
     Outputs,
     Runner,
     Source,
@@ -59,7 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> None:
     """Write what the exporter, the gate and the manifest need to know about the original."""
-    source, reference = (_of_pictures if job.task in tasks.PICTURES else _of_texts)(job, model, out, user_suite)
+    try:
+        source, reference = (_of_pictures if job.task in tasks.PICTURES else _of_texts)(job, model, out, user_suite)
+    except Exception as error:  # noqa: BLE001 - what the original's own code raises
+        traceback.print_exc()  # for the log
+        original.refuse(
+            f"the original, {job.model.id}, fails at {job.task}: {type(error).__name__}: {original.first_line(error)}",
+            "try it in transformers itself: its files may not belong together, or not to the task",
+        )
     write_json(out / "source.json", source)
     compare.save(out / REFERENCE, reference)
 
@@ -84,6 +93,7 @@ def _of_pictures(job: SourceJob, model: Path, out: Path, user_suite: Path | None
 
 def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> tuple[Source, Reference]:
     fast, sentence, network = _load(job, model)
+    fast.model_input_names = original.taken(network, fast.model_input_names)
     source = _source(job, fast, sentence, network)
     fast.model_max_length = source.max_length
     fast.backend_tokenizer.save(str(out / TOKENIZER))
@@ -95,7 +105,8 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
         runner = original.TorchRunner(network, fast.model_input_names)
         source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
-        reference = recorder.record([*task.suite(source.mask_token), *_user_cases(user_suite, job, task)])
+        fixed = [entry for entry in task.suite(source.mask_token) if recorder.has_tokens(entry[1])]
+        reference = recorder.record([*fixed, *_user_cases(user_suite, job, task)])
     return source, reference
 
 
@@ -128,9 +139,10 @@ def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
     """What was loaded; or the step ends with what is wrong with the model."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - of a damaged file, libraries raise anything
+        traceback.print_exc()  # for the log
         original.refuse(
-            f"transformers cannot load {job.model.id} for {job.task}: {_first_line(error)}",
+            f"transformers cannot load {job.model.id} for {job.task}: {original.first_line(error)}",
             "check that its architecture is known to the pinned transformers, and that it belongs to the task",
         )
 
@@ -161,6 +173,16 @@ class _Recorder(NamedTuple):
     runner: Runner
     sentence: Any
     pipeline: "_Pipeline | None"
+
+    def has_tokens(self, payload: Mapping[str, Any]) -> bool:
+        """Whether there is anything to ask: of an empty text, a tokenizer without special tokens makes nothing."""
+        try:
+            self.task.prepare(payload, self.tokenizer, self.manifest)
+        except NoTokensError:
+            return False
+        except InputError:
+            pass  # the fixed inputs are right for every other model: say so when it is asked
+        return True
 
     def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> Reference:
         cases, outputs = [], {}
@@ -266,10 +288,6 @@ def _user_cases(file: Path | None, job: SourceJob, task: suite.Payloads) -> list
 def _plain(answer: Any) -> Any:
     """Turn numpy's numbers into Python's."""
     return json.loads(json.dumps(answer, default=lambda number: number.item()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 if __name__ == "__main__":

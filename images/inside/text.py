@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from images.inside.contract import ArtifactError, InputError, Item, Manifest, TooLongError
+from images.inside.contract import ArtifactError, InputError, Item, Manifest, NoTokensError, TooLongError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -120,6 +120,7 @@ class Tokenizer:
 
         Raises:
             TooLongError: the input is longer than the model takes and `truncate` is off.
+            NoTokensError: the tokenizer makes no token of the text.
             InputError: the text is not valid Unicode.
 
         """
@@ -206,9 +207,12 @@ class Tokenizer:
 
     def _encoding(self, text: str, pair: str | None, *, special: bool) -> "tokenizers.Encoding":
         try:
-            return self._backend.encode(text, pair or None, add_special_tokens=special)
+            encoding = self._backend.encode(text, pair or None, add_special_tokens=special)
         except TypeError as error:  # what the library says of a lone surrogate
             raise InputError("the text is not valid Unicode") from error
+        if special and not len(encoding):
+            raise NoTokensError
+        return encoding
 
 
 def _encoded(encoding: "tokenizers.Encoding") -> Encoded:
