@@ -28,7 +28,8 @@ AUTO = {
     "token-classification": "AutoModelForTokenClassification",
 }
 
-
+PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+"""What sentence-transformers is told that a model takes: with a chat template, it would make texts conversations."""
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 """What the artifact's outputs are called too."""
 
@@ -88,6 +89,8 @@ def sentence_model(model: Path, source: SourceJob) -> Any:
         config_kwargs=code,
         processor_kwargs=code,
         max_seq_length=source.max_length or None,
+        modality_config=PLAIN_TEXT,
+        module_output_name="token_embeddings",
     )
     pooling = Pooling(tokens.get_embedding_dimension(), pooling_mode=source.pooling)
     return SentenceTransformer(modules=[tokens, pooling, Normalize()], device="cpu").eval()

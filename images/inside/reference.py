@@ -131,6 +131,11 @@ def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:
     if not original.embeds(model, job):
         return _loaded(job, lambda: (original.tokenizer(model, job), None, original.transformer(model, job)))
     sentence = _loaded(job, lambda: original.sentence_model(model, job))
+    if "message" in getattr(sentence[0], "modality_config", ()):
+        original.refuse(
+            f"{job.model.id} embeds conversations, by its chat template: this image embeds plain texts",
+            "take the model's plain-text form, or name a pooling with --pooling to embed plain texts by it",
+        )
     # Its own tokenizer may lower the case, which the model's does not.
     return sentence[0].tokenizer, sentence, sentence[0].auto_model
 
