@@ -25,6 +25,7 @@ from images.inside.contract import (
     InputError,
     Item,
     Manifest,
+    NoRoomError,
     NoTokensError,
     Outputs,
     Runner,
@@ -105,7 +106,7 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
         runner = original.TorchRunner(network, fast.model_input_names)
         source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
-        fixed = [entry for entry in task.suite(source.mask_token) if recorder.has_tokens(entry[1])]
+        fixed = [entry for entry in task.suite(source.mask_token) if recorder.takes(entry[1])]
         reference = recorder.record([*fixed, *_user_cases(user_suite, job, task)])
     return source, reference
 
@@ -179,17 +180,21 @@ class _Recorder(NamedTuple):
     sentence: Any
     pipeline: "_Pipeline | None"
 
-    def has_tokens(self, payload: Mapping[str, Any]) -> bool:
-        """Whether there is anything to ask: of an empty text, a tokenizer without special tokens makes nothing."""
+    def takes(self, payload: Mapping[str, Any]) -> bool:
+        """Whether this model takes a fixed input: not all make tokens of an empty text, or have room for a question."""
         try:
             self.task.prepare(payload, self.tokenizer, self.manifest)
-        except NoTokensError:
+        except (NoTokensError, NoRoomError):
             return False
         except InputError:
-            pass  # the fixed inputs are right for every other model: say so when it is asked
+            pass  # whatever else is wrong is told when it is asked
         return True
 
     def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> Reference:
+        if not payloads:
+            original.refuse(
+                f"no input of the suite fits into {self.manifest.max_length} tokens", "give a longer --max-length"
+            )
         cases, outputs = [], {}
         for name, payload in payloads:
             outputs[name] = self._outputs(payload, self._items(name, payload))

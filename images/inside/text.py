@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from images.inside.contract import ArtifactError, InputError, Item, Manifest, NoTokensError, TooLongError
+from images.inside.contract import ArtifactError, InputError, Item, Manifest, NoRoomError, NoTokensError, TooLongError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -144,7 +144,8 @@ class Tokenizer:
             stride: how many tokens neighbouring windows share.
 
         Raises:
-            InputError: no window of this length has room for more than the stride.
+            NoRoomError: no window of this length has room for more than the stride.
+            InputError: the text makes too many windows.
 
         """
         whole = self._whole(text, pair)
@@ -153,10 +154,7 @@ class Tokenizer:
         body = whole.positions(cut)
         room = length - (len(whole) - len(body))
         if stride >= room:
-            raise InputError(
-                f"windows of {length} tokens leave {max(room, 0)} for the text to be cut, "
-                f"which must be more than their overlap of {stride}"
-            )
+            raise NoRoomError(length, max(room, 0), stride)
         spans = _spans(len(body), room, stride)
         if len(spans) > MAX_WINDOWS:
             raise InputError(f"the text makes {len(spans)} windows; at most {MAX_WINDOWS} are taken (use less overlap)")

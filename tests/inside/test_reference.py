@@ -36,15 +36,28 @@ def bare() -> Any:
 
 def test_an_empty_text_is_not_asked_where_no_token_is_made_of_it(tmp_path: Path) -> None:
     asks = recorder(tmp_path, bare(), "text-classification")
-    assert [asks.has_tokens({"inputs": text}) for text in ("", "anna")] == [False, True]
+    assert [asks.takes({"inputs": text}) for text in ("", "anna")] == [False, True]
+
+
+def test_a_question_that_leaves_no_room_for_its_context_is_not_asked(tmp_path: Path) -> None:
+    asks = recorder(tmp_path, tiny.wordpiece(), "question-answering")
+    context = "anna works for siemens in munich . " * 3
+    questions = ("is the capital of berlin the capital ?", "a")
+    assert [asks.takes({"inputs": {"question": each, "context": context}}) for each in questions] == [False, True]
+
+
+def test_without_any_input_nothing_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        recorder(tmp_path, tiny.wordpiece(), "fill-mask").record([])
+    assert told(capsys) == "no input of the suite fits into 16 tokens"
 
 
 def test_an_empty_text_is_asked_where_special_tokens_are_added(tmp_path: Path) -> None:
-    assert recorder(tmp_path, tiny.wordpiece(), "text-classification").has_tokens({"inputs": ""})
+    assert recorder(tmp_path, tiny.wordpiece(), "text-classification").takes({"inputs": ""})
 
 
 def test_an_input_that_the_task_refuses_is_asked_so_that_it_is_told(tmp_path: Path) -> None:
-    assert recorder(tmp_path, tiny.wordpiece(), "fill-mask").has_tokens({"inputs": "no mask"})
+    assert recorder(tmp_path, tiny.wordpiece(), "fill-mask").takes({"inputs": "no mask"})
 
 
 def test_a_model_that_embeds_conversations_is_refused(
