@@ -10,7 +10,7 @@ from typing import Any
 from images.inside import export as sealing
 from images.inside import original
 from images.inside.contract import Exporting
-from targets.executorch_xnnpack import quantize
+from targets.executorch_xnnpack import activations, quantize
 
 SHORTEST = 2
 """torch.export takes a dimension of one for a constant."""
@@ -21,6 +21,7 @@ def exportable(given: Exporting) -> Any:
     source = sealing.read_source(given)
     network, behind = _load(given)
     network.set_attn_implementation("eager")
+    activations.write_out(network)
     quantize.convert(network, quantize.RECIPES[given.job.mode])
     names = ("input_ids", "token_type_ids") if source.token_types else ("input_ids",)
     return _module(network, behind, names, source.max_length)
