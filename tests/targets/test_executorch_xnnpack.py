@@ -13,7 +13,16 @@ import pytest
 
 from images import spec
 from images.inside.contract import ArtifactError, Exporting, ImageFacts
-from targets.executorch_xnnpack import activations, apps, export_generation, generate, program, quantize, run
+from targets.executorch_xnnpack import (
+    activations,
+    apps,
+    export_encoder,
+    export_generation,
+    generate,
+    program,
+    quantize,
+    run,
+)
 from targets.executorch_xnnpack.program import ProgramError
 from tests.inside import seeing, serving
 
@@ -236,3 +245,21 @@ def test_a_window_that_is_shorter_than_a_sequence_is_refused_where_every_layer_h
     with pytest.raises(SystemExit) if refused else nullcontext():
         export_generation._require_window(config, {"get_max_seq_len": 64})
     assert ("give --max-length 32" in capsys.readouterr().err) == refused
+
+
+def made_from(least: int, lengths: list[int]) -> int:
+    def make(length: int) -> int:
+        if length < least:
+            raise ValueError(f"not for {length}")
+        return length
+
+    return int(export_encoder.first(lengths, make))
+
+
+def test_a_program_is_made_for_the_shortest_texts_that_it_can_be_made_for() -> None:
+    assert [made_from(least, [2, 3, 8]) for least in (1, 3, 4)] == [2, 3, 8]
+
+
+def test_a_network_that_fits_no_length_is_told_with_its_last_error() -> None:
+    with pytest.raises(ValueError, match="not for 8"):
+        made_from(9, [2, 3, 8])
