@@ -27,6 +27,8 @@ What engines take for a registry's host has a dot or a port in it, or is `localh
 LONGEST_NAME = 255
 WEIGHTS = "/weights"
 """Where an image without its model's weights looks for them."""
+POOLED = "feature-extraction"
+"""The task whose texts can become one vector each."""
 POOLINGS = ("mean", "cls", "max", "lasttoken")
 
 
@@ -111,7 +113,7 @@ def make(
             length, or the target has no such flag.
 
     """
-    _check(options)
+    _check(options, task)
     mode = choose_mode(target, task, options.mode, options.exporter)
     given = flags(target, options.extra)
     source = SourceJob(
@@ -259,9 +261,11 @@ def labels(plan: Plan, figures: Mapping[str, str], created: str) -> dict[str, st
     }
 
 
-def _check(options: Options) -> None:
+def _check(options: Options, task: str) -> None:
     if options.pooling and options.pooling not in POOLINGS:
         raise UsageError(f"there is no pooling {options.pooling!r}", f"the poolings are: {', '.join(POOLINGS)}")
+    if options.pooling and task != POOLED:
+        raise UsageError(f"--pooling is for {POOLED}, and this build is for {task}", "leave it out")
     if options.max_length < 0:
         raise UsageError(f"--max-length {options.max_length} is no length", "leave it out for the model's own limit")
 

@@ -11,6 +11,7 @@ from images.errors import ModelError
 KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*.tiktoken")
 """Configuration and tokenizers; weights and code have rules of their own."""
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
 PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
@@ -28,6 +29,10 @@ OTHER_WEIGHTS = {
     "safetensors of another form (an adapter, or a single-file checkpoint)": (".safetensors",),
 }
 
+PACKED = frozenset(
+    ["aqlm", "auto-round", "awq", "bitsandbytes", "compressed-tensors", "eetq", "fbgemm_fp8", "gptq", "hqq", "quanto"]
+)
+"""What `quant_method` of config.json calls weights that transformers reads with the help of other packages."""
 GGUF_TASK = "text-generation"
 """What a model is for that comes as one GGUF file."""
 
@@ -84,6 +89,11 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     if CONFIG not in names and (single := gguf(names)):
         task = architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for", criteria.refused)
         return Selection(task, [single], names[single])
+    if CONFIG not in names and ADAPTER in names:
+        raise ModelError(
+            f"the model is an adapter ({ADAPTER}) to another model's weights, which it does not hold",
+            "merge it into that model with peft's merge_and_unload(), and build what save_pretrained() writes of it",
+        )
     if CONFIG not in names:
         raise ModelError(
             "the model has no config.json", "name a folder or repository in the form that save_pretrained() writes"
@@ -92,6 +102,7 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
     weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
     small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
+    _require_loadable(config)
     task = _task(config, "modules.json" in names, criteria)
     code = remote_code.needed(
         names,
@@ -103,6 +114,17 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     )
     _require_preparation(small, task)
     return Selection(task, sorted({*weights, *small, *code}), sum(names[path] for path in weights))
+
+
+def _require_loadable(config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for weights that only another package reads, which no builder has."""
+    quantised = config.get("quantization_config")
+    method = str(quantised.get("quant_method", "")).lower() if isinstance(quantised, dict) else ""
+    if method in PACKED:
+        raise ModelError(
+            f"the model's weights are quantised already, by {method}: targets quantise weights themselves",
+            "name the model that it was made from, and choose with --quantize",
+        )
 
 
 def gguf(names: Iterable[str]) -> str:

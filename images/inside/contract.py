@@ -447,6 +447,23 @@ class InputError(ValueError):
     """A request's content is wrong in a way its sender can mend: HTTP 422."""
 
 
+class NoTokensError(InputError):
+    """A text that the tokenizer makes nothing of: an empty one, where it adds no special tokens."""
+
+    def __init__(self) -> None:
+        super().__init__("the text is empty: this model's tokenizer makes no token of it")
+
+
+class NoRoomError(InputError):
+    """A text that must be cut into windows, whose length has no room for any of it."""
+
+    def __init__(self, length: int, room: int, overlap: int) -> None:
+        super().__init__(
+            f"windows of {length} tokens leave {room} for the text to be cut, "
+            f"which must be more than their overlap of {overlap}"
+        )
+
+
 class TooLargeError(InputError):
     """An input is larger than may be: HTTP 413.
 

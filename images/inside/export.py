@@ -10,13 +10,14 @@ import importlib
 import importlib.metadata
 import platform
 import shutil
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from images.inside import modality, original
+from images.inside import compare, modality, original
 from images.inside.contract import (
     MANIFEST,
     REFERENCE,
@@ -68,11 +69,13 @@ def _export(given: Exporting) -> Exported:
     export: Export = importlib.import_module(f"targets.{given.job.target.replace('-', '_')}.export").export
     try:
         return export(given)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # noqa: BLE001 - exporters raise anything
+        traceback.print_exc()  # for the log
         original.refuse(
-            f"{given.job.exporter} cannot export {given.source.model.id} for {given.source.task}: {first}",
-            "its architecture or task may be unknown to this exporter: try another --quantize mode, --task or target",
+            f"{given.job.exporter} cannot export {given.source.model.id} for {given.source.task}: "
+            f"{original.first_line(error)}",
+            "its architecture or task may be unknown to this exporter: "
+            "try another --exporter, --quantize mode, --task or target",
         )
 
 
@@ -122,6 +125,12 @@ def carry(given: Exporting) -> None:
     for name in modality.of(read_source(given)).files:
         if not (given.out / name).exists():
             shutil.copy(given.work / name, given.out)
+
+
+def output_names(given: Exporting) -> tuple[str, ...]:
+    """What the original's outputs are called, as the reference step recorded them."""
+    recorded = next(iter(compare.load(given.work / REFERENCE).outputs.values()))[0]
+    return tuple(name for name in recorded if name not in {compare.ROWS, compare.PIXELS})
 
 
 def read_source(given: Exporting) -> Source:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from images.inside import original
+from images.inside import newer, original
 
 SUFFIX = ".gguf"
 CONTROL = 3
@@ -47,14 +47,14 @@ class Fields(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make `--out` the Hugging Face folder of `--model`: a link to it, unless it is a GGUF file's folder."""
+    """Make `--out` the Hugging Face folder of `--model`, as the transformers here reads it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     file = find(options.model)
     if file is None:
-        options.out.symlink_to(options.model)
+        newer.link(options.model, options.out)
     else:
         materialise(file, options.out)
 

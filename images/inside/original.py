@@ -3,6 +3,7 @@
 Runs in the builder only. Everything heavy is imported inside functions.
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ AUTO = {
     "token-classification": "AutoModelForTokenClassification",
 }
 
-
+PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+"""What sentence-transformers is told that a model takes: with a chat template, it would make texts conversations."""
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state")
 """What the artifact's outputs are called too."""
 
@@ -51,6 +53,12 @@ class TorchRunner:
         import torch
 
         return {"runtime": "torch", "version": torch.__version__}
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line: the second one too where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def refuse(what: str, hint: str) -> NoReturn:
@@ -81,6 +89,8 @@ def sentence_model(model: Path, source: SourceJob) -> Any:
         config_kwargs=code,
         processor_kwargs=code,
         max_seq_length=source.max_length or None,
+        modality_config=PLAIN_TEXT,
+        module_output_name="token_embeddings",
     )
     pooling = Pooling(tokens.get_embedding_dimension(), pooling_mode=source.pooling)
     return SentenceTransformer(modules=[tokens, pooling, Normalize()], device="cpu").eval()
@@ -104,9 +114,10 @@ def transformer(model: Path, source: SourceJob) -> Any:
         dtype=source.dtype,
         trust_remote_code=source.trust_remote_code,
         use_safetensors=not source.allow_pickle or None,
+        ignore_mismatched_sizes=True,  # refused below, by name
         output_loading_info=True,
     )
-    _require_weights(info, source)
+    _require_weights(loaded, info, source)
     return loaded.eval()
 
 
@@ -121,6 +132,12 @@ def tokenizer(model: Path, source: SourceJob) -> Any:
             "this target serves fast tokenizers: add a tokenizer.json to the model",
         )
     return fast
+
+
+def taken(network: Any, names: Sequence[str]) -> list[str]:
+    """Those of a tokenizer's outputs that the network takes: a tokenizer without a class of its own gives them all."""
+    known = inspect.signature(network.forward).parameters
+    return [name for name in names if name in known or "input_ids" not in known]
 
 
 def image_processor(model: Path, source: SourceJob) -> Any:
@@ -170,9 +187,19 @@ def _positions(network: Any) -> list[int]:
     return tables or [getattr(network.config, "max_position_embeddings", 0) or 0]
 
 
-def _require_weights(info: dict[str, Any], source: SourceJob) -> None:
-    """A head that is missing from the checkpoint would be filled with random numbers, and pass every later check."""
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> None:
+    """A head that is missing from the checkpoint would be filled with random numbers, and pass every later check.
+
+    So would weights of another shape. Tables of whole numbers are no weights: networks make them themselves, and newer
+    releases do not save them.
+    """
+    if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
+        refuse(
+            f"{source.model.id} has weights of another shape than its config.json says: {', '.join(wrong[:4])}",
+            "its files do not belong together: download the model again",
+        )
+    made = {name for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
+    missing = sorted(key for key in {*info["missing_keys"]} - made if "pooler" not in key)
     if missing:
         refuse(
             f"{source.model.id} has no weights for {source.task}: {', '.join(missing[:4])} would be random",

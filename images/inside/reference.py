@@ -7,6 +7,7 @@ Runs in the builder.
 
 import argparse
 import json
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from images.inside.contract import (
     InputError,
     Item,
     Manifest,
+    NoRoomError,
+    NoTokensError,
     Outputs,
     Runner,
     Source,
@@ -59,7 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def record(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> None:
     """Write what the exporter, the gate and the manifest need to know about the original."""
-    source, reference = (_of_pictures if job.task in tasks.PICTURES else _of_texts)(job, model, out, user_suite)
+    try:
+        source, reference = (_of_pictures if job.task in tasks.PICTURES else _of_texts)(job, model, out, user_suite)
+    except Exception as error:  # noqa: BLE001 - what the original's own code raises
+        traceback.print_exc()  # for the log
+        original.refuse(
+            f"the original, {job.model.id}, fails at {job.task}: {type(error).__name__}: {original.first_line(error)}",
+            "try it in transformers itself: its files may not belong together, or not to the task",
+        )
     write_json(out / "source.json", source)
     compare.save(out / REFERENCE, reference)
 
@@ -84,6 +94,7 @@ def _of_pictures(job: SourceJob, model: Path, out: Path, user_suite: Path | None
 
 def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -> tuple[Source, Reference]:
     fast, sentence, network = _load(job, model)
+    fast.model_input_names = original.taken(network, fast.model_input_names)
     source = _source(job, fast, sentence, network)
     fast.model_max_length = source.max_length
     fast.backend_tokenizer.save(str(out / TOKENIZER))
@@ -95,7 +106,8 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
         runner = original.TorchRunner(network, fast.model_input_names)
         source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
-        reference = recorder.record([*task.suite(source.mask_token), *_user_cases(user_suite, job, task)])
+        fixed = [entry for entry in task.suite(source.mask_token) if recorder.takes(entry[1])]
+        reference = recorder.record([*fixed, *_user_cases(user_suite, job, task)])
     return source, reference
 
 
@@ -120,6 +132,11 @@ def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:
     if not original.embeds(model, job):
         return _loaded(job, lambda: (original.tokenizer(model, job), None, original.transformer(model, job)))
     sentence = _loaded(job, lambda: original.sentence_model(model, job))
+    if "message" in getattr(sentence[0], "modality_config", ()):
+        original.refuse(
+            f"{job.model.id} embeds conversations, by its chat template: this image embeds plain texts",
+            "take the model's plain-text form, or name a pooling with --pooling to embed plain texts by it",
+        )
     # Its own tokenizer may lower the case, which the model's does not.
     return sentence[0].tokenizer, sentence, sentence[0].auto_model
 
@@ -128,9 +145,10 @@ def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
     """What was loaded; or the step ends with what is wrong with the model."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - of a damaged file, libraries raise anything
+        traceback.print_exc()  # for the log
         original.refuse(
-            f"transformers cannot load {job.model.id} for {job.task}: {_first_line(error)}",
+            f"transformers cannot load {job.model.id} for {job.task}: {original.first_line(error)}",
             "check that its architecture is known to the pinned transformers, and that it belongs to the task",
         )
 
@@ -162,7 +180,21 @@ class _Recorder(NamedTuple):
     sentence: Any
     pipeline: "_Pipeline | None"
 
+    def takes(self, payload: Mapping[str, Any]) -> bool:
+        """Whether this model takes a fixed input: not all make tokens of an empty text, or have room for a question."""
+        try:
+            self.task.prepare(payload, self.tokenizer, self.manifest)
+        except (NoTokensError, NoRoomError):
+            return False
+        except InputError:
+            pass  # whatever else is wrong is told when it is asked
+        return True
+
     def record(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> Reference:
+        if not payloads:
+            original.refuse(
+                f"no input of the suite fits into {self.manifest.max_length} tokens", "give a longer --max-length"
+            )
         cases, outputs = [], {}
         for name, payload in payloads:
             outputs[name] = self._outputs(payload, self._items(name, payload))
@@ -266,10 +298,6 @@ def _user_cases(file: Path | None, job: SourceJob, task: suite.Payloads) -> list
 def _plain(answer: Any) -> Any:
     """Turn numpy's numbers into Python's."""
     return json.loads(json.dumps(answer, default=lambda number: number.item()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from images.inside.contract import ArtifactError, InputError, Item, Manifest, TooLongError
+from images.inside.contract import ArtifactError, InputError, Item, Manifest, NoRoomError, NoTokensError, TooLongError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -120,6 +120,7 @@ class Tokenizer:
 
         Raises:
             TooLongError: the input is longer than the model takes and `truncate` is off.
+            NoTokensError: the tokenizer makes no token of the text.
             InputError: the text is not valid Unicode.
 
         """
@@ -143,7 +144,8 @@ class Tokenizer:
             stride: how many tokens neighbouring windows share.
 
         Raises:
-            InputError: no window of this length has room for more than the stride.
+            NoRoomError: no window of this length has room for more than the stride.
+            InputError: the text makes too many windows.
 
         """
         whole = self._whole(text, pair)
@@ -152,10 +154,7 @@ class Tokenizer:
         body = whole.positions(cut)
         room = length - (len(whole) - len(body))
         if stride >= room:
-            raise InputError(
-                f"windows of {length} tokens leave {max(room, 0)} for the text to be cut, "
-                f"which must be more than their overlap of {stride}"
-            )
+            raise NoRoomError(length, max(room, 0), stride)
         spans = _spans(len(body), room, stride)
         if len(spans) > MAX_WINDOWS:
             raise InputError(f"the text makes {len(spans)} windows; at most {MAX_WINDOWS} are taken (use less overlap)")
@@ -208,10 +207,15 @@ class Tokenizer:
         """One input's encoding; without `places` it is made faster, and its offsets are not to be read."""
         try:
             if places:
-                return self._backend.encode(text, pair or None, add_special_tokens=special)
-            return self._backend.encode_batch_fast([(text, pair) if pair else text], add_special_tokens=special)[0]
+                encoding = self._backend.encode(text, pair or None, add_special_tokens=special)
+            else:
+                given = [(text, pair) if pair else text]
+                encoding = self._backend.encode_batch_fast(given, add_special_tokens=special)[0]
         except TypeError as error:  # what the library says of a lone surrogate
             raise InputError("the text is not valid Unicode") from error
+        if special and not len(encoding):
+            raise NoTokensError
+        return encoding
 
 
 def _encoded(encoding: "tokenizers.Encoding") -> Encoded:

@@ -4,16 +4,17 @@ A batch would cost memory for its largest shape at all times, and this runtime g
 attention mask either, and attention is written out: in XNNPACK that takes half the time of PyTorch's own operator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from images.inside import export as sealing
 from images.inside import original
 from images.inside.contract import Exporting
-from targets.executorch_xnnpack import quantize
+from targets.executorch_xnnpack import activations, quantize
 
-SHORTEST = 2
-"""torch.export takes a dimension of one for a constant."""
+SHORTEST = (2, 3, 8, 16)
+"""Tokens from which torch.export may find a network the same for every length: it takes an axis of one for a constant,
+and slices of a text have shorter ones. The program itself runs shorter texts too; the suite has them."""
 
 
 def exportable(given: Exporting) -> Any:
@@ -21,6 +22,7 @@ def exportable(given: Exporting) -> Any:
     source = sealing.read_source(given)
     network, behind = _load(given)
     network.set_attn_implementation("eager")
+    activations.write_out(network)
     quantize.convert(network, quantize.RECIPES[given.job.mode])
     names = ("input_ids", "token_type_ids") if source.token_types else ("input_ids",)
     return _module(network, behind, names, source.max_length)
@@ -44,7 +46,7 @@ def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest:
             super().__init__()
             self.network, self.behind = network, torch.nn.ModuleList(behind)
             self.config = network.config
-            outputs = _outputs(self, torch.ones(1, SHORTEST, dtype=torch.long))
+            outputs = _outputs(self, torch.ones(1, SHORTEST[0], dtype=torch.long))
             self.metadata = {"input_names": ",".join(inputs), "output_names": ",".join(outputs)}
 
         def forward(self, input_ids: Any, token_type_ids: Any = None) -> tuple[Any, ...]:
@@ -52,15 +54,27 @@ def _module(network: Any, behind: Sequence[Any], inputs: Sequence[str], longest:
             return tuple(_outputs(self, input_ids, **more).values())
 
         def export(self) -> dict[str, Any]:
+            return {"model": first([shortest for shortest in SHORTEST if shortest < longest], self._exported)}
+
+        def _exported(self, shortest: int) -> Any:
             example = {name: torch.zeros(1, 64, dtype=torch.long) for name in inputs}
-            tokens = {1: torch.export.Dim("tokens", min=SHORTEST, max=longest)}
+            tokens = {1: torch.export.Dim("tokens", min=shortest, max=longest)}
             with torch.no_grad():
-                whole = torch.export.export(
+                return torch.export.export(
                     self, (), example, dynamic_shapes=dict.fromkeys(inputs, tokens), strict=False
                 )
-            return {"model": whole}
 
     return Encoder().eval()
+
+
+def first(lengths: Sequence[int], make: Callable[[int], Any]) -> Any:
+    """What can be made for texts from the fewest tokens on. Raises what `make` does for the last of the lengths."""
+    for length in lengths[:-1]:
+        try:
+            return make(length)
+        except (ValueError, RuntimeError):  # torch.export's own, where it is not the same from so few tokens on
+            continue
+    return make(lengths[-1])
 
 
 def _outputs(encoder: Any, input_ids: Any, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
+from images.inside import original
 from images.inside.contract import Exporting, Source
+from targets.executorch_xnnpack import activations
 from targets.executorch_xnnpack.quantize import RECIPES
 
 TASK = "text-generation"
@@ -49,6 +51,8 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
     def loaded(*args: Any, **kwargs: Any) -> Any:
         exportable = load(*args, **kwargs)
         network = exportable.model
+        _require_window(network.config, exportable.metadata)
+        activations.write_out(network)
         network.forward = functools.partial(network.forward, logits_to_keep=1)
         exportable.metadata |= {
             "input_names": "input_ids,cache_position",
@@ -58,6 +62,19 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         return exportable
 
     return loaded
+
+
+def _require_window(config: Any, metadata: Mapping[str, Any]) -> None:
+    """End the step where every layer looks back less far than a sequence is long: the cache made of that is too short.
+
+    Of a model whose configuration tells kinds of layers apart, those with a window get a cache that goes round.
+    """
+    window, longest = getattr(config, "sliding_window", None), int(metadata["get_max_seq_len"])
+    if window and window < longest and not getattr(config, "layer_types", None):
+        original.refuse(
+            f"every layer of this model looks back {window} tokens, and its cache would hold no more, of {longest}",
+            f"give --max-length {window}, or take another target",
+        )
 
 
 def _longest_step(metadata: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from images.inside import export as sealing
 from images.inside import original
 from images.inside.compare import PIXELS
 from images.inside.contract import Exporting
-from targets.executorch_xnnpack import quantize
+from targets.executorch_xnnpack import activations, quantize
 
 LOGITS = "logits"
 
@@ -17,6 +17,7 @@ def exportable(given: Exporting) -> Any:
     assert facts  # noqa: S101 - the reference step says them of every model for pictures
     network = original.transformer(given.model, given.source)
     network.set_attn_implementation("eager")  # as in `export_encoder`
+    activations.write_out(network)
     quantize.convert(network, quantize.RECIPES[given.job.mode])
     return _module(network, (1, 3, facts.height, facts.width))
 

@@ -15,6 +15,10 @@ EXPORTERS: Mapping[str, Callable[[Exporting], Exported]] = {"text-generation": e
 """By task; all others have an encoder."""
 ENTRY = "model.onnx"
 EMBEDDING = "sentence_embedding"
+FED = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "pixel_values")
+"""A graph's inputs in the image."""
+NO_TOKEN = -1
+"""Padding for a decoder that states none and classifies by its last token: then no token of a text counts as such."""
 BLOCK = 128
 """Weights that share one scale in a block-wise quantised matrix."""
 EXACT_ACTIVATIONS = 4
@@ -55,10 +59,25 @@ def _optimum(given: Exporting, work: Path) -> Path:
         do_validation=False,  # Optimum only warns; the gate is ours
         no_post_process=True,
         trust_remote_code=given.source.trust_remote_code,
+        pad_token_id=NO_TOKEN,
     )
+    _require_inputs(work / "onnx" / ENTRY, given)
     if embeds:
         _keep_output(work / "onnx" / ENTRY, EMBEDDING)
     return work / "onnx" / ENTRY
+
+
+def _require_inputs(file: Path, given: Exporting) -> None:
+    """End the step when the graph takes what the image does not feed."""
+    import onnx
+
+    graph: Any = onnx.load(file, load_external_data=False)
+    if others := [tensor.name for tensor in graph.graph.input if tensor.name not in FED]:
+        original.refuse(
+            f"{given.job.exporter} exports {given.source.model.id} in a form that this target does not run: "
+            f"its graph takes {', '.join(others[:4])}",
+            "try another target, such as torchscript, which takes the model as it is",
+        )
 
 
 def _keep_output(file: Path, name: str) -> None:

@@ -54,8 +54,42 @@ def _tokens(length: int, source: Source) -> dict[str, Any]:
 
 def _network(given: Exporting, source: Source) -> Any:
     if source.embedding:
-        return _named(original.sentence_model(given.model, given.source), _vector)
-    return _named(original.transformer(given.model, given.source), _outputs)
+        sentence = original.sentence_model(given.model, given.source)
+        _prepare(sentence[0].auto_model)
+        return _named(sentence, _vector)
+    network = original.transformer(given.model, given.source)
+    _prepare(network)
+    return _named(network, _outputs)
+
+
+def _prepare(network: Any) -> None:
+    """Write the network in a form that the converter and its runtime get right."""
+    if getattr(network.config, "sliding_window", None):
+        # A place of padding may see nothing through its window: of that, the fused operator makes no number.
+        network.set_attn_implementation("eager")
+    for module in network.modules():
+        heads, keys = getattr(module, "num_key_value_groups", 1), getattr(module, "k_proj", None)
+        if heads > 1 and keys is not None and keys.out_features == module.head_dim:
+            _separate(module, heads)
+
+
+def _separate(attention: Any, heads: int) -> None:
+    """Give each head of queries its own copy of the only head of keys and values.
+
+    The converter loses a transposition along an axis of length 1, and attention would be another one.
+    """
+    for projection in (attention.k_proj, attention.v_proj):
+        _repeat(projection, heads)
+    attention.num_key_value_groups = 1
+
+
+def _repeat(projection: Any, times: int) -> None:
+    import torch
+
+    for name, values in projection.named_parameters():
+        repeated = torch.cat([values.detach()] * times)
+        setattr(projection, name, torch.nn.Parameter(repeated, requires_grad=False))
+    projection.out_features *= times
 
 
 def _vector(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:

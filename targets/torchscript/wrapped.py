@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from images.inside import export as sealing
 from images.inside import original
 from images.inside.compare import PIXELS
 from images.inside.contract import Exporting, FloatArray
@@ -51,14 +52,13 @@ def load(given: Exporting) -> Wrapped:
             sentence,
             sentence[0].auto_model,
             sentence,
-            Signature(inputs=_ids(sentence[0].tokenizer), outputs=(EMBEDDING,)),
+            Signature(inputs=_ids(given), outputs=(EMBEDDING,)),
         )
     network = original.transformer(given.model, given.source)
     if given.source.task == "image-classification":
         signature = Signature(inputs=(PIXELS,), outputs=(LOGITS,))
     else:
-        inputs = _ids(original.tokenizer(given.model, given.source))
-        signature = Signature(inputs=inputs, outputs=_outputs(network, inputs))
+        signature = Signature(inputs=_ids(given), outputs=sealing.output_names(given))
     return Wrapped(network, network, lambda batch: network(**batch), signature)
 
 
@@ -77,12 +77,5 @@ def call(module: Callable[..., Any]) -> Callable[[Sequence[Any]], list[FloatArra
     return called
 
 
-def _ids(fast: Any) -> tuple[str, ...]:
-    return tuple(name for name in IDS if name in fast.model_input_names)
-
-
-def _outputs(network: Any, inputs: Sequence[str]) -> tuple[str, ...]:
-    one = {name: torch.ones((1, 8), dtype=torch.int64) for name in inputs}
-    with torch.inference_mode():
-        result = network(**one)
-    return tuple(name for name in original.OUTPUTS if name in result)
+def _ids(given: Exporting) -> tuple[str, ...]:
+    return IDS if sealing.read_source(given).token_types else IDS[:2]

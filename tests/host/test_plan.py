@@ -13,6 +13,13 @@ from tests.host import samples
 from tests.host.samples import BASES, CODE, LOCKS, MODEL
 
 USUAL = samples.plan().digest
+VECTORS: dict[str, Any] = {
+    "spec": samples.target(
+        modes=(msgspec.structs.replace(samples.mode("none", "exact", cosine=1.0), tasks=("feature-extraction",)),)
+    ),
+    "task": "feature-extraction",
+}
+"""A build that makes vectors of texts."""
 
 
 def source(**options: Any) -> SourceJob:
@@ -44,7 +51,6 @@ def test_equal_inputs_make_equal_plans() -> None:
         {"task": "fill-mask"},
         {"mode": "int8"},
         {"suite": b'{"inputs": "mine"}\n'},
-        {"pooling": "cls"},
         {"max_length": 8},
         {"allow_pickle": True},
         {"trust_remote_code": True},
@@ -62,6 +68,11 @@ def test_equal_inputs_make_equal_plans() -> None:
 )
 def test_whatever_decides_the_image_changes_the_digest(change: dict[str, Any]) -> None:
     assert samples.plan(**change).digest != USUAL
+
+
+def test_pooling_changes_the_digest() -> None:
+    one, other = (samples.plan(**VECTORS, pooling=pooling).digest for pooling in ("cls", "mean"))
+    assert one != other
 
 
 @pytest.mark.parametrize(
@@ -229,13 +240,18 @@ def test_without_a_suite_none_is_named() -> None:
 
 
 def test_the_builder_is_told_of_every_option() -> None:
-    job = source(pooling="cls", max_length=8, trust_remote_code=True, allow_pickle=True)
+    job = source(**VECTORS, pooling="cls", max_length=8, trust_remote_code=True, allow_pickle=True)
     assert (job.pooling, job.max_length, job.trust_remote_code, job.allow_pickle) == ("cls", 8, True, True)
 
 
 def test_an_unknown_pooling_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="no pooling 'median'\n  -> the poolings are: mean, cls"):
         samples.plan(pooling="median")
+
+
+def test_pooling_is_for_vectors_only() -> None:
+    with pytest.raises(UsageError, match="is for feature-extraction, and this build is for text-classification"):
+        samples.plan(task="text-classification", pooling="mean")
 
 
 def test_a_negative_length_is_refused() -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_sharded_model_keeps_its_index_and_shards(folder: Path, cache: Path) -
 def test_a_missing_config_is_refused(folder: Path, cache: Path) -> None:
     (folder / "config.json").unlink()
     assert "no config.json" in refused(folder, cache)
+
+
+def test_weights_that_are_quantised_already_are_refused(folder: Path, cache: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    write(folder, {"config.json": {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}})
+    assert "quantised already, by gptq" in refused(folder, cache)
+
+
+def test_an_adapter_is_refused_as_one(folder: Path, cache: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    assert "merge it into that model" in refused(folder, cache)
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,6 @@ def test_an_exporter_that_gives_up_is_told_to_the_host_in_one_line(
     artifacts.install_exporter(fail, monkeypatch)
     with pytest.raises(SystemExit):
         export.main(job)
-    marker, _, told = capsys.readouterr().err.partition(" ")
+    marker, _, told = capsys.readouterr().err.splitlines()[-1].partition(" ")
     assert marker == "MODELYARD-ERROR"
     assert json.loads(told)["what"] == f"none cannot export acme/tiny for feature-extraction: {said}"

@@ -2,8 +2,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tokenizers import processors
 
-from images.inside.contract import ArtifactError, InputError, Item, TooLongError
+from images.inside.contract import ArtifactError, InputError, Item, NoTokensError, TooLongError
 from images.inside.text import MAX_WINDOWS, Encoded, Tokenizer
 from tests.inside import tiny
 
@@ -29,6 +30,13 @@ def test_an_item_tells_the_texts_of_a_pair_apart(tokenizer: Tokenizer) -> None:
 
 def test_an_empty_pair_is_no_pair(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("a", "") == tokenizer.encode("a")
+
+
+def test_an_empty_text_is_refused_where_no_token_is_made_of_it(tmp_path: Path) -> None:
+    backend = tiny.wordpiece()
+    backend.post_processor = processors.Sequence([])
+    with pytest.raises(NoTokensError, match="the text is empty"):
+        tiny.load(tmp_path, backend, tiny.manifest()).item("")
 
 
 def test_an_input_at_the_limit_passes(tokenizer: Tokenizer) -> None:

@@ -60,7 +60,9 @@ def test_of_convnexts_too(changes: dict[str, Any]) -> None:
         processors.facts({**CONVNEXT, **changes})
 
 
-@pytest.mark.parametrize("changes", [{"do_pad": False}, {"size_divisor": None}, {"do_convert_rgb": True}])
+@pytest.mark.parametrize(
+    "changes", [{"do_pad": False}, {"size_divisor": None}, {"do_convert_rgb": True}, {"default_to_square": True}]
+)
 def test_a_setting_that_does_nothing_is_no_obstacle(changes: dict[str, Any]) -> None:
     assert processors.facts({**VIT, **changes}) == processors.facts(VIT)
 

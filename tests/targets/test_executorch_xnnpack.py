@@ -1,7 +1,10 @@
 """The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what comes of its outputs."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,7 +13,16 @@ import pytest
 
 from images import spec
 from images.inside.contract import ArtifactError, Exporting, ImageFacts
-from targets.executorch_xnnpack import apps, generate, program, quantize, run
+from targets.executorch_xnnpack import (
+    activations,
+    apps,
+    export_encoder,
+    export_generation,
+    generate,
+    program,
+    quantize,
+    run,
+)
 from targets.executorch_xnnpack.program import ProgramError
 from tests.inside import seeing, serving
 
@@ -197,3 +209,57 @@ def test_an_app_for_pictures_gets_how_they_are_prepared_and_no_tokenizer(tmp_pat
 
 def test_a_model_for_speech_is_refused_with_the_way_on() -> None:
     assert "optimum-cli export executorch" in TARGET.refused_tasks["automatic-speech-recognition"]
+
+
+class Numbers(np.ndarray[Any, np.dtype[np.float64]]):
+    """An array with what a tensor does by itself."""
+
+    def sigmoid(self) -> Any:
+        """Between 0 and 1."""
+        return 1 / (1 + np.exp(-self))
+
+
+def test_gelus_approximation_is_what_the_operator_computes() -> None:
+    values = np.linspace(-8, 8, 101)
+    expected = 0.5 * values * (1 + np.tanh(np.sqrt(2 / np.pi) * (values + 0.044715 * values**3)))
+    assert np.abs(np.asarray(activations.gelu(values.view(Numbers))) - expected).max() < 1e-12
+
+
+def test_it_is_written_out_wherever_it_is_used() -> None:
+    transformers_own = SimpleNamespace(act=partial(np.tanh, approximate="tanh"))
+    pytorchs = SimpleNamespace(approximate="tanh", forward=None)
+    exact = SimpleNamespace(approximate="none", forward=None)
+    other = SimpleNamespace(act=np.tanh)
+    activations.write_out(SimpleNamespace(modules=lambda: [transformers_own, pytorchs, exact, other]))
+    assert (transformers_own.act, pytorchs.forward) == (activations.gelu, activations.gelu)
+    assert (exact.forward, other.act) == (None, np.tanh)
+
+
+@pytest.mark.parametrize(
+    ("window", "kinds", "refused"), [(32, None, True), (64, None, False), (None, None, False), (32, ["sliding"], False)]
+)
+def test_a_window_that_is_shorter_than_a_sequence_is_refused_where_every_layer_has_it(
+    window: int | None, kinds: list[str] | None, refused: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SimpleNamespace(sliding_window=window, layer_types=kinds)
+    with pytest.raises(SystemExit) if refused else nullcontext():
+        export_generation._require_window(config, {"get_max_seq_len": 64})
+    assert ("give --max-length 32" in capsys.readouterr().err) == refused
+
+
+def made_from(least: int, lengths: list[int]) -> int:
+    def make(length: int) -> int:
+        if length < least:
+            raise ValueError(f"not for {length}")
+        return length
+
+    return int(export_encoder.first(lengths, make))
+
+
+def test_a_program_is_made_for_the_shortest_texts_that_it_can_be_made_for() -> None:
+    assert [made_from(least, [2, 3, 8]) for least in (1, 3, 4)] == [2, 3, 8]
+
+
+def test_a_network_that_fits_no_length_is_told_with_its_last_error() -> None:
+    with pytest.raises(ValueError, match="not for 8"):
+        made_from(9, [2, 3, 8])

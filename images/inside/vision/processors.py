@@ -166,6 +166,8 @@ KNOWN = frozenset(
         "do_convert_rgb",
         # about the labels of segmentation only
         *("do_reduce_labels", "reduce_labels"),
+        # how a size that is one number is read: the slow processor has read it
+        "default_to_square",
         # names, and the form of what is given back
         *("image_processor_type", "feature_extractor_type", "processor_class", "_processor_class"),
         *("_valid_processor_keys", "data_format", "input_data_format", "return_tensors"),

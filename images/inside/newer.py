@@ -1,0 +1,158 @@
+"""A model that transformers 5 saved, in the words of transformers 4. Runs in the builder, before all else.
+
+Some exporters need transformers 4. It does not know the one class that 5 has for all fast tokenizers, and it passes
+over the field in which 5 writes rotary positions: reference and artifact would agree, and both be another model.
+"""
+
+import importlib.metadata
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from images.inside import original
+
+FAST = "PreTrainedTokenizerFast"
+"""What transformers 4 calls a fast tokenizer that its file describes wholly."""
+NEW_CLASSES = ("TokenizersBackend",)
+ROTARY = "rope_parameters"
+"""Where transformers 5 writes rotary positions: one set of parameters, or one by kind of layer."""
+ABOVE = ("rope_theta", "partial_rotary_factor")
+"""What is a field of the configuration itself in transformers 4; the rest is `rope_scaling`."""
+FULL, SLIDING = "full_attention", "sliding_attention"
+_GEMMA = {FULL: "rope_theta", SLIDING: "rope_local_base_freq"}
+_MODERN = {FULL: "global_rope_theta", SLIDING: "local_rope_theta"}
+BY_LAYER: Mapping[str, Mapping[str, str]] = {
+    "gemma3_text": _GEMMA,
+    "gemma3n_text": _GEMMA,
+    "modernbert": _MODERN,
+    "modernbert-decoder": _MODERN,
+}
+"""Transformers 4's name of each kind of layer's base frequency, by model type."""
+_NEOX = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+OWN_NAMES: Mapping[str, Mapping[str, str]] = {
+    "gpt_neox": _NEOX,
+    "gpt_neox_japanese": _NEOX,
+    "phi3": {"rope_type": "type"},
+}
+"""Where it has names of its own for one set of parameters, by model type."""
+BESIDE: Mapping[str, str] = {"phi3": "original_max_position_embeddings"}
+"""A parameter that it takes beside the scaling and not in it, by model type."""
+
+Json = dict[str, Any]
+
+
+def link(model: Path, out: Path) -> None:
+    """Make `out` the model's folder: a link to it, or links to its files beside those that are written anew."""
+    files = translated(model) if installed().startswith("4.") else {}
+    if not files:
+        out.symlink_to(model)
+        return
+    for path in (path for path in model.rglob("*") if path.is_file()):
+        made = out / path.relative_to(model)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        if path in files:
+            made.write_text(json.dumps(files[path], indent=2))
+        else:
+            made.symlink_to(path)
+
+
+def translated(model: Path) -> dict[Path, Json]:
+    """The files of a model that transformers 4 would not read, or not as they are meant, as it has them."""
+    found = {}
+    for name, translate in TRANSLATIONS.items():
+        for path in model.rglob(name):
+            told = _read(path)
+            if (new := translate(told)) != told:
+                found[path] = new
+    return found
+
+
+def tokenizer(told: Json) -> Json:
+    """tokenizer_config.json: the class, and the special tokens that have no names."""
+    new = dict(told)
+    if told.get("tokenizer_class") in NEW_CLASSES:
+        new["tokenizer_class"] = FAST
+    if isinstance(extra := told.get("extra_special_tokens"), list):
+        del new["extra_special_tokens"]
+        new["additional_special_tokens"] = list(
+            dict.fromkeys([*map(_text, told.get("additional_special_tokens") or []), *map(_text, extra)])
+        )
+    return new
+
+
+def config(told: Json) -> Json:
+    """config.json, with those in it. Ends the step for rotary positions that transformers 4 has no words for."""
+    new = {name: config(value) if isinstance(value, dict) else value for name, value in told.items()}
+    if isinstance(rotary := new.pop(ROTARY, None), dict):
+        kind = str(told.get("model_type", ""))
+        by_layer = any(isinstance(value, dict) for value in rotary.values())
+        words = _by_layer(rotary, kind) if by_layer else _of_all(rotary, kind)
+        _require_known(words, kind)
+        new |= words
+    return new
+
+
+def _of_all(rotary: Mapping[str, Any], kind: str) -> Json:
+    own, above = OWN_NAMES.get(kind, {}), {*ABOVE, BESIDE.get(kind)}
+    named = {own.get(name, name): value for name, value in rotary.items() if name in above}
+    scaling = {own.get(name, name): value for name, value in rotary.items() if name not in above}
+    return named | ({} if _plain(rotary) else {"rope_scaling": scaling})
+
+
+def _by_layer(rotary: Mapping[str, Any], kind: str) -> Json:
+    names = BY_LAYER.get(kind, {})
+    if rotary.keys() - names.keys() or not _plain(rotary.get(SLIDING, {})):
+        _refuse(kind)
+    new = {names[layers]: of["rope_theta"] for layers, of in rotary.items()}
+    whole = {name: value for name, value in rotary.get(FULL, {}).items() if name != "rope_theta"}
+    return new | ({} if _plain(whole) else {"rope_scaling": whole})
+
+
+def _require_known(words: Mapping[str, Any], kind: str) -> None:
+    """End the step where the type's own configuration does not take these words: it would pass over them."""
+    known = parameters(kind)
+    if known and words.keys() - known:
+        _refuse(kind)
+
+
+def _refuse(kind: str) -> NoReturn:
+    original.refuse(
+        f"transformers 5 saved this model of type {kind} with rotary positions of which "
+        f"this exporter's transformers {installed()} cannot be told",
+        "try another --quantize mode or --exporter, which has another transformers, or another target",
+    )
+
+
+def _plain(rotary: Mapping[str, Any]) -> bool:
+    return bool(rotary.get("rope_type", "default") == "default")
+
+
+def _text(token: str | Mapping[str, Any]) -> str:
+    return token if isinstance(token, str) else str(token["content"])
+
+
+def _read(path: Path) -> Json:
+    """A file's object; an empty one of a damaged file, which transformers reports better."""
+    try:
+        told = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def parameters(kind: str) -> set[str]:
+    """What the configuration of a model type takes by name in the transformers here; nothing of an unknown type."""
+    from transformers import CONFIG_MAPPING
+
+    return set(inspect.signature(CONFIG_MAPPING[kind].__init__).parameters) if kind in CONFIG_MAPPING else set()
+
+
+def installed() -> str:
+    """The version of transformers here."""
+    return importlib.metadata.version("transformers")
+
+
+TRANSLATIONS: Mapping[str, Callable[[Json], Json]] = {"config.json": config, "tokenizer_config.json": tokenizer}
+"""By file name; in sentence-transformers models they lie in folders of their own too."""

@@ -1,0 +1,69 @@
+"""What is made of an encoder's graph. Optimum is stood in for: it needs torch, and a builder image."""
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from images.inside.contract import Bounds, Exporting, ExportJob, ModelFacts, SourceJob
+from targets.onnx_cpu import export
+
+FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Exporting:
+    for name in ("model", "out", "work"):
+        (tmp_path / name).mkdir()
+    source = SourceJob(model=FACTS, task="text-classification")
+    job = ExportJob(target="onnx-cpu", exporter="optimum", mode="none", bounds=Bounds())
+    return Exporting(tmp_path / "model", tmp_path / "out", tmp_path / "work", source, job)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Optimum was asked; `inputs` are those of the graph that it writes."""
+    found: dict[str, Any] = {"inputs": ["input_ids", "attention_mask"]}
+
+    def main_export(_: str, *, output: Path, **options: Any) -> None:
+        found.update(options)
+        output.mkdir(parents=True)
+        onnx.save(graph(found["inputs"]), output / export.ENTRY)
+
+    module: Any = types.ModuleType("optimum.exporters.onnx")
+    module.main_export = main_export
+    for name in ("optimum", "optimum.exporters"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return found
+
+
+def graph(inputs: list[str]) -> Any:
+    tensors = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in inputs]
+    output = helper.make_tensor_value_info("logits", TensorProto.INT64, ["b", "s"])
+    node = helper.make_node("Identity", [inputs[0]], ["logits"])
+    return helper.make_model(helper.make_graph([node], "g", tensors, [output]))
+
+
+def test_a_graph_whose_inputs_the_image_feeds_is_kept(given: Exporting, asked: dict[str, Any]) -> None:
+    assert export.export(given).entry == export.ENTRY
+    assert asked["task"] == "text-classification"
+    assert (given.out / export.ENTRY).exists()
+
+
+def test_a_graph_that_takes_what_the_image_does_not_feed_is_refused(
+    given: Exporting, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["inputs"] = ["input_ids", "attention_mask", "global_attention_mask"]
+    with pytest.raises(SystemExit):
+        export.export(given)
+    assert "its graph takes global_attention_mask" in capsys.readouterr().err
+
+
+def test_a_classifier_without_padding_takes_no_token_of_a_text_for_it(given: Exporting, asked: dict[str, Any]) -> None:
+    export.export(given)
+    assert asked["pad_token_id"] < 0

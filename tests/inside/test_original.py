@@ -1,0 +1,69 @@
+"""What is asked of the original network, by what it says of itself. Networks are stood in for: they need torch."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from images.inside import original
+from images.inside.contract import ModelFacts, SourceJob
+
+FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")
+JOB = SourceJob(model=FACTS, task="text-classification")
+NAMES = ["input_ids", "token_type_ids", "attention_mask"]
+
+
+class Network:
+    """A network with two tables: one of numbers, one of indexes."""
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> None:
+        """As DistilBERT: it tells no segments apart."""
+
+    def named_buffers(self) -> list[tuple[str, Any]]:
+        """By name."""
+        return [
+            ("norm.running_mean", SimpleNamespace(is_floating_point=lambda: True)),
+            ("layer.relative_position_index", SimpleNamespace(is_floating_point=lambda: False)),
+        ]
+
+
+def require(*missing: str) -> None:
+    original._require_weights(Network(), {"missing_keys": [*missing], "mismatched_keys": []}, JOB)
+
+
+def test_a_network_is_given_what_it_takes_of_a_tokenizers_outputs() -> None:
+    assert original.taken(Network(), NAMES) == ["input_ids", "attention_mask"]
+
+
+def test_a_network_that_does_not_say_what_it_takes_is_given_all() -> None:
+    assert original.taken(SimpleNamespace(forward=lambda **_: None), NAMES) == NAMES
+
+
+def test_indexes_that_a_network_makes_itself_are_no_missing_weights() -> None:
+    require("layer.relative_position_index", "bert.pooler.dense.weight")
+
+
+@pytest.mark.parametrize("name", ["classifier.weight", "norm.running_mean"])
+def test_weights_that_would_be_random_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        require(name)
+    assert f"{name} would be random" in capsys.readouterr().err
+
+
+def test_weights_of_another_shape_than_the_config_says_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"missing_keys": [], "mismatched_keys": [("embeddings.weight", (1000, 32), (500, 32))]}
+    with pytest.raises(SystemExit):
+        original._require_weights(Network(), told, JOB)
+    assert "another shape than its config.json says: embeddings.weight" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (RuntimeError("Error(s) in loading:\n\tsize mismatch for weight\n\tand more"), None),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_an_error_of_a_library_is_told_in_one_line(error: Exception, line: str | None) -> None:
+    assert original.first_line(error) == (line or "Error(s) in loading: size mismatch for weight")

@@ -1,0 +1,91 @@
+"""How the tflite target prepares a network for its converter. PyTorch is stood in for by numpy."""
+
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from targets.tflite import export_litert
+
+SIZE = 4
+
+
+@pytest.fixture(autouse=True)
+def torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = types.ModuleType("torch")
+    module.cat = np.concatenate
+    module.nn = types.SimpleNamespace(Parameter=lambda values, **_: Values(values))
+    monkeypatch.setitem(sys.modules, "torch", module)
+
+
+class Values:
+    """Numbers of a layer."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def detach(self) -> Any:
+        """As an array."""
+        return self.values
+
+
+class Projection:
+    """A linear layer to so many heads."""
+
+    def __init__(self, heads: int) -> None:
+        self.out_features = heads * SIZE
+        self.weight, self.bias = Values(np.arange(heads * SIZE * 2).reshape(-1, 2)), Values(np.arange(heads * SIZE))
+
+    def named_parameters(self) -> Iterator[tuple[str, Values]]:
+        """By name."""
+        yield from (("weight", self.weight), ("bias", self.bias))
+
+
+class Attention:
+    """Four heads of queries on some heads of keys and values."""
+
+    head_dim = SIZE
+
+    def __init__(self, heads: int) -> None:
+        self.num_key_value_groups = 4 // heads
+        self.k_proj, self.v_proj = Projection(heads), Projection(heads)
+
+
+class Network:
+    """A network of one layer, and what it was told of its attention."""
+
+    def __init__(self, layer: Any, window: int | None = None) -> None:
+        self.config, self.layer, self.attention = types.SimpleNamespace(sliding_window=window), layer, "sdpa"
+
+    def modules(self) -> list[Any]:
+        """All of them."""
+        return [self, self.layer]
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Noted."""
+        self.attention = name
+
+
+def test_the_only_head_of_keys_is_copied_for_each_head_of_queries() -> None:
+    layer = Attention(1)
+    export_litert._prepare(Network(layer))
+    assert (layer.num_key_value_groups, layer.k_proj.out_features) == (1, 4 * SIZE)
+    assert (layer.v_proj.weight.values == np.tile(Projection(1).weight.values, (4, 1))).all()
+    assert (layer.k_proj.bias.values == np.tile(np.arange(SIZE), 4)).all()
+
+
+@pytest.mark.parametrize("layer", [Attention(2), Attention(4), types.SimpleNamespace(num_key_value_groups=4)])
+def test_other_layers_stay_as_they_are(layer: Any) -> None:
+    before = layer.num_key_value_groups
+    export_litert._prepare(Network(layer))
+    assert layer.num_key_value_groups == before
+
+
+@pytest.mark.parametrize(("window", "attention"), [(512, "eager"), (None, "sdpa")])
+def test_attention_is_written_out_where_padding_may_see_nothing(window: int | None, attention: str) -> None:
+    network = Network(Attention(4), window)
+    export_litert._prepare(network)
+    assert network.attention == attention
