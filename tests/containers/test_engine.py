@@ -104,6 +104,11 @@ def test_each_request_is_sampled_as_it_says_beside_others(client: openai.OpenAI)
     assert len(set(found[1::2])) > 1
 
 
+def test_what_the_engine_was_taught_for_a_cpu_agrees_with_torch(yard: Yard, served: Served) -> None:
+    program = Path(__file__).with_name("cpu_engine.py").read_text()
+    yard.engine._succeed("exec", served.container, "/usr/bin/python3", "-c", program)
+
+
 ABSENT = object()
 """A field that is left out of a request."""
 

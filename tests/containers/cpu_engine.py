@@ -1,0 +1,77 @@
+"""A program for the Python of an image that runs `transformers serve` on the CPU: what it was taught agrees with torch.
+
+It ends with 0, or with the assertion that does not hold.
+"""
+
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching import cb_logits_processors as processors
+from transformers.generation.continuous_batching import continuous_api
+from transformers.generation.logits_process import TopKLogitsWarper
+
+from images.inside.transformers_serve import cpu, program
+
+ROWS, WIDTH, VOCABULARY = 4, 96, 4 * cpu.FEW
+
+
+def layers() -> Any:
+    """Two layers whose weights are one, one of its own, and one of another format."""
+    made = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH, bias=at == 2) for at in range(3)))
+    made[1].weight = made[0].weight
+    return made.append(torch.nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16))
+
+
+def check_products() -> None:
+    """Every layer gives what it gave, whatever the number of rows; a weight can still be looked at."""
+    model, given = layers(), torch.randn(1, 3 * ROWS, WIDTH)
+    before, weight = [layer(given) for layer in model[:3]], model[2].weight.detach().clone()
+    cpu.multiply_by_onednn(model, ROWS)
+    for layer, usual in zip(model[:3], before, strict=True):
+        assert type(layer) is not torch.nn.Linear
+        assert torch.allclose(layer(given), usual, atol=1e-5)
+        assert torch.allclose(layer(given[:, :1]), usual[:, :1], atol=1e-5)
+    assert model[0].weight is model[1].weight
+    assert torch.equal(model[2].weight, weight)
+    assert type(model[3]) is torch.nn.Linear
+
+
+def drawn(scores: Any) -> list[int]:
+    """The token that the batching draws for each row."""
+    runner = continuous_api.ModelRunner.__new__(continuous_api.ModelRunner)
+    runner.do_sample, runner.return_logprobs = True, False
+    told = torch.zeros(1, len(scores) + 1, dtype=torch.int32)
+    runner._sample(scores.unsqueeze(0), told)
+    ids: list[int] = told[0, : len(scores)].tolist()
+    return ids
+
+
+def check_draws() -> None:
+    """The only one that is left is drawn; of several, those and no others, as often as they are likely."""
+    scores = torch.full((ROWS, VOCABULARY), -torch.inf)
+    scores[:, 7] = 1.0
+    assert drawn(scores) == [7] * ROWS
+    scores[1, 9] = 1.0 + torch.tensor(3.0).log()
+    found = [drawn(scores) for _ in range(400)]
+    assert {(row[0], row[2], row[3]) for row in found} == {(7, 7, 7)}
+    assert 0.65 < sum(row[1] == 9 for row in found) / len(found) < 0.85
+    assert {row[1] for row in found} == {7, 9}
+    everything = torch.zeros(ROWS, VOCABULARY)
+    everything[:, 11] = 50.0
+    assert drawn(everything) == [11] * ROWS
+
+
+def check_limits() -> None:
+    """Each row keeps as many candidates as it asks for; of equals, a row without chance keeps the first."""
+    limit = processors.CLASSIC_TO_CB_PROCESSORS_MAP[TopKLogitsWarper](TopKLogitsWarper(program.SAMPLED["top_k"]))
+    scores = torch.zeros(3, 8)
+    scores[:, [3, 5]] = 2.0
+    kept = limit(scores, torch.tensor([1, 2, 8], dtype=torch.int32))
+    assert [(row != -torch.inf).nonzero().squeeze(-1).tolist() for row in kept[:2]] == [[3], [3, 5]]
+
+
+cpu.skip_idle_sampling()
+cpu.draw_among_the_left()
+check_products()
+check_draws()
+check_limits()
