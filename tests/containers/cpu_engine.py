@@ -3,14 +3,16 @@
 It ends with 0, or with the assertion that does not hold.
 """
 
+import os
 from typing import Any
 
 import torch
 from transformers.generation.continuous_batching import cb_logits_processors as processors
 from transformers.generation.continuous_batching import continuous_api
 from transformers.generation.logits_process import TopKLogitsWarper
+from transformers.integrations import sdpa_attention
 
-from images.inside.transformers_serve import cpu, program
+from images.inside.transformers_serve import cpu, launch, program
 
 ROWS, WIDTH, VOCABULARY = 4, 96, 4 * cpu.FEW
 
@@ -70,8 +72,21 @@ def check_limits() -> None:
     assert [(row != -torch.inf).nonzero().squeeze(-1).tolist() for row in kept[:2]] == [[3], [3, 5]]
 
 
+def check_attention() -> None:
+    """Attention is told to read shared keys as they are, and gives what it gives with a copy for each head."""
+    mask = torch.zeros(1, 1, ROWS, WIDTH).masked_fill(torch.rand(1, 1, ROWS, WIDTH) < 0.5, -torch.inf)
+    query = torch.randn(1, 9, ROWS, 64)
+    key, value = torch.randn(1, 3, WIDTH, 64), torch.randn(1, 3, WIDTH, 64)
+    os.environ.update(launch.ON_A_CPU)
+    assert sdpa_attention.use_gqa_in_sdpa(mask, key, value)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    copied = attend(query, *(sdpa_attention.repeat_kv(one, 3) for one in (key, value)), attn_mask=mask)
+    assert torch.allclose(attend(query, key, value, attn_mask=mask, enable_gqa=True), copied, atol=1e-5)
+
+
 cpu.skip_idle_sampling()
 cpu.draw_among_the_left()
 check_products()
 check_draws()
 check_limits()
+check_attention()
