@@ -18,10 +18,10 @@ ROWS, WIDTH, VOCABULARY = 4, 96, 4 * cpu.FEW
 
 
 def layers() -> Any:
-    """Two layers whose weights are one, one of its own, and one of another format."""
+    """Two layers whose weights are one, one with a weight of its own, and one of a format that stays as it is."""
     made = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH, bias=at == 2) for at in range(3)))
     made[1].weight = made[0].weight
-    return made.append(torch.nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16))
+    return made.append(torch.nn.Linear(WIDTH, WIDTH, dtype=torch.float16))
 
 
 def check_products() -> None:
@@ -36,6 +36,14 @@ def check_products() -> None:
     assert model[0].weight is model[1].weight
     assert torch.equal(model[2].weight, weight)
     assert type(model[3]) is torch.nn.Linear
+
+
+def check_short_products() -> None:
+    """In bfloat16 too, on processors that multiply it; others go on as before."""
+    model, given = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16)), torch.randn(ROWS, WIDTH)
+    before = model(given.bfloat16())
+    cpu.multiply_by_onednn(model, ROWS)
+    assert torch.allclose(model(given.bfloat16()), before, rtol=2**-7)
 
 
 def drawn(scores: Any) -> list[int]:
@@ -84,9 +92,11 @@ def check_attention() -> None:
     assert torch.allclose(attend(query, key, value, attn_mask=mask, enable_gqa=True), copied, atol=1e-5)
 
 
+torch.manual_seed(0)
 cpu.skip_idle_sampling()
 cpu.draw_among_the_left()
 check_products()
+check_short_products()
 check_draws()
 check_limits()
 check_attention()

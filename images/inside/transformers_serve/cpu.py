@@ -11,10 +11,11 @@ FEW = 1024
 
 
 def multiply_by_onednn(model: Any, rows: int) -> None:
-    """Let a model's linear layers in float32 multiply by oneDNN, with weights laid out for it once.
+    """Let a model's linear layers multiply by oneDNN, with weights laid out for it once.
 
     torch multiplies float32 by MKL, which lays out the weights anew each time that there are several rows: with 8, that
-    is two thirds of a step. Other formats go to oneDNN by themselves. The sums are the same but for their order.
+    is two thirds of a step. Its sums are the same but for their order. bfloat16 goes to oneDNN by itself, but lays out
+    the weights anew as well; other formats stay as they are.
 
     Args:
         model: changed in place. Weights that several modules share stay as they are, or they would be held twice.
@@ -25,6 +26,7 @@ def multiply_by_onednn(model: Any, rows: int) -> None:
 
     onednn = torch.ops.mkldnn
     multiply, lay_out = onednn._linear_pointwise, onednn._reorder_linear_weight  # noqa: SLF001  # what inductor calls
+    formats = {torch.float32} | ({torch.bfloat16} if onednn._is_mkldnn_bf16_supported() else set())  # noqa: SLF001
 
     class Shared(torch.nn.Linear):  # type: ignore[misc]
         def forward(self, given: Any) -> Any:
@@ -40,7 +42,7 @@ def multiply_by_onednn(model: Any, rows: int) -> None:
 
     uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     for layer in [module for module in model.modules() if type(module) is torch.nn.Linear]:
-        if layer.weight.dtype != torch.float32:
+        if layer.weight.dtype not in formats:
             continue
         if uses[id(layer.weight)] > 1:
             layer.__class__ = Shared
