@@ -6,8 +6,8 @@ What is replaced is named here: a version of torch or transformers without it en
 from collections import Counter
 from typing import Any
 
-FEW = 1024
-"""Candidates that are found and drawn faster than a random number is made for every token of a usual vocabulary."""
+FEW = 128
+"""Candidates that are found and drawn ten times faster than a random number is made for each token of 49152."""
 
 
 def multiply_by_onednn(model: Any, rows: int) -> None:
@@ -96,11 +96,10 @@ def draw_among_the_left() -> None:
         _usual = continuous_api.ModelRunner._sample  # noqa: SLF001  # an error where there is none
 
         def _sample(self, scores: Any, output_ids: Any) -> None:
-            left = int((scores[0] != -torch.inf).sum(-1).max())
-            if left > FEW:
+            values, tokens = scores[0].topk(min(FEW, scores.size(-1)), dim=-1)
+            if bool((values[:, -1] != -torch.inf).any()):  # there may be more
                 self._usual(scores, output_ids)
                 return
-            values, tokens = scores[0].topk(left, dim=-1)
             drawn = tokens.gather(-1, torch.multinomial(values.softmax(-1), 1)).squeeze(-1)
             output_ids[0, : drawn.size(0)].copy_(drawn)
 
