@@ -11,6 +11,7 @@ from transformers.generation.continuous_batching import cb_logits_processors as 
 from transformers.generation.continuous_batching import continuous_api
 from transformers.generation.logits_process import TopKLogitsWarper
 from transformers.integrations import sdpa_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from images.inside.transformers_serve import cpu, launch, program
 
@@ -92,11 +93,45 @@ def check_attention() -> None:
     assert torch.allclose(attend(query, key, value, attn_mask=mask, enable_gqa=True), copied, atol=1e-5)
 
 
+class Attending:
+    """A layer and its cache: three heads share a key, and all that was kept comes with every step."""
+
+    layer_idx, num_key_value_groups = 0, 3
+
+    def __init__(self, key: Any, value: Any) -> None:
+        self.kept = key, value
+
+    def update(self, key_states: Any, value_states: Any, layer_idx: int, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """What is kept, for this kind of layer."""
+        assert (key_states, value_states, layer_idx) == (None, None, 0)
+        kwargs["cu_seq_lens_k"] = kwargs["cu_seq_lens_k"]["full_attention"]
+        return self.kept
+
+
+def check_apart(own: list[int], kept: list[int]) -> None:
+    """Answers that look at their own keys only get what they get with all keys and a mask."""
+    queries, keys = (torch.tensor([0, *counts]).cumsum(0) for counts in (own, kept))
+    query = torch.randn(1, 9, int(queries[-1]), 64)
+    layer = Attending(*(torch.randn(1, 3, int(keys[-1]), 64) for _ in range(2)))
+    mask = torch.full((1, 1, query.size(2), int(keys[-1])), torch.finfo(torch.float32).min)
+    for place in range(len(own)):
+        mask[:, :, queries[place] : queries[place + 1], keys[place] : keys[place + 1]] = 0
+    usual = sdpa_attention.sdpa_attention_forward(layer, query, *layer.kept, mask, scaling=0.125, is_causal=False)
+    attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    assert attend is not sdpa_attention.sdpa_attention_forward
+    lengths = {"cu_seq_lens_q": queries, "cu_seq_lens_k": {"full_attention": keys}}
+    found = attend(layer, query, None, None, mask, cache=layer, scaling=0.125, is_causal=False, **lengths)
+    assert torch.allclose(found[0], usual[0], atol=1e-5)
+
+
 torch.manual_seed(0)
 cpu.skip_idle_sampling()
 cpu.draw_among_the_left()
+cpu.attend_apart()
 check_products()
 check_short_products()
 check_draws()
 check_limits()
 check_attention()
+check_apart([1, 1], [5, 9])
+check_apart([1, 1, 60], [740, 900, 90])

@@ -50,6 +50,7 @@ def main() -> None:
     if options.device == CPU:
         cpu.skip_idle_sampling()
         cpu.draw_among_the_left()
+        cpu.attend_apart()
     else:
         leave_out_cudnn()
     serve.Serve(
