@@ -19,6 +19,7 @@ from images import (
     context,
     devices,
     engine,
+    engines,
     jobs,
     layout,
     locks,
@@ -133,7 +134,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
     prepared = prepare(request, config, progress)
     job = prepared.job
     with disk_guard(config.cache), _alone(job.tag, config.cache):
-        machine = engine.require(config)
+        machine = engines.require(config)
         device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))

@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from images import base, engine
+from images import base, engines
 from images.config import Config
+from images.engine import Engine
 from images.plan import LABEL
 
 LEFT = ("builds", "locks", "logs")
@@ -16,21 +17,21 @@ def run(config: Config, dist: Path, *, everything: bool, say: Callable[[str], No
 
     A user's own engine keeps its build cache and its unnamed images: they may be of other projects.
     """
-    machine = engine.find(config)
+    machine = engines.find(config)
     if machine and everything:
         _remove_images(machine, config, say)
-    if machine and machine.ours(config):
+    if machine and engines.is_ours(machine, config):
         say(f"pruning {machine}")
         machine.prune()
     for folder in [config.cache / name for name in LEFT] + ([dist] if everything else []):
         _remove(folder, say)
     if everything:
-        if engine.stop_daemon(config):
+        if engines.stop(config):
             say("stopped dockerd")
         _remove(config.cache, say)
 
 
-def _remove_images(machine: engine.Engine, config: Config, say: Callable[[str], None]) -> None:
+def _remove_images(machine: Engine, config: Config, say: Callable[[str], None]) -> None:
     bases = [each.reference for each in base.cached(config) or ()]
     for image in [*machine.images(f"{LABEL}.target"), *bases]:
         say(f"removing image {image}")

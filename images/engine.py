@@ -4,11 +4,9 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from images import devices, outcomes
-from images.config import Config
 from images.errors import EngineError, ImageError, UsageError
 
 FIRST_CLIENT_WITHOUT_BUILDER = 23
@@ -26,8 +23,6 @@ HARDENED = ("--read-only", "--user=12345", "--cap-drop=ALL", "--security-opt=no-
 """Flags under which every image must work: no writable root, no root user, no capability."""
 PATIENCE = 30.0
 """Seconds in which an engine says its version; one behind a DOCKER_HOST that is gone never would."""
-SOCKET_LIMIT = 100
-"""Longest path of a unix socket that is safe: the kernel's limit is 108 bytes."""
 Line = Callable[[str], None]
 
 
@@ -89,6 +84,18 @@ class Engine:
     def __str__(self) -> str:
         host = self.environment.get("DOCKER_HOST", "")
         return f"{Path(self.program).name} {self.version}" + (f" at {host}" if host else "")
+
+    def probe(self) -> str | None:
+        """The client's version, when an engine answers that can build; otherwise None."""
+        try:
+            answer = self._call("version", "--format={{json .}}", timeout=PATIENCE)
+            version = str(json.loads(answer.stdout)["Client"]["Version"])
+            is_new = int(version.partition(".")[0]) >= FIRST_CLIENT_WITHOUT_BUILDER
+        except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
+            return None
+        needs_plugin = is_new and Path(self.program).name == "docker"
+        builds = not needs_plugin or not self._call("buildx", "version").returncode
+        return version if builds and not answer.returncode else None
 
     def image(self, reference: str) -> ImageFacts | None:
         """The image of that name or id, or None."""
@@ -279,10 +286,6 @@ class Engine:
         self._call("image", "prune", "--force")
         self._call("builder", "prune", "--all", "--force")
 
-    def ours(self, config: Config) -> bool:
-        """Whether this is the engine that setup started, which nobody else uses."""
-        return self.environment.get("DOCKER_HOST") == f"unix://{socket(config)}"
-
     def images(self, label: str) -> list[str]:
         """The references of all images that carry a label."""
         listing = self._succeed("images", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}}")
@@ -381,125 +384,6 @@ def _elsewhere(away: Away) -> list[str]:
         "--progress=plain",
         *contexts,
     ]
-
-
-def find(config: Config, environment: Mapping[str, str] = os.environ) -> Engine | None:
-    """The first engine that answers and can build: docker before podman, the user's own before ours."""
-    hosts: list[dict[str, str]] = [{}]
-    if socket(config).exists() and "DOCKER_HOST" not in environment:
-        hosts.append({"DOCKER_HOST": f"unix://{socket(config)}"})
-    for extra in hosts:
-        for program in programs(environment.get("PATH", "")):
-            if engine := _probe(program, extra):
-                return engine
-    return None
-
-
-def require(config: Config) -> Engine:
-    """The engine. Raises `EngineError` when none answers."""
-    if engine := find(config):
-        return engine
-    found = ", ".join(programs(os.environ.get("PATH", ""))) or "neither docker nor podman is on PATH"
-    raise EngineError(
-        f"no container engine that can build answers ({found})",
-        "run `invoke setup`: it starts one, or says what to install",
-    )
-
-
-def programs(path: str) -> list[str]:
-    """Every docker on PATH in order, then every podman: an early docker may be a client that cannot build."""
-    folders = [Path(entry) for entry in path.split(os.pathsep) if entry]
-    first: dict[Path, str] = {}
-    for program in [folder / name for name in ("docker", "podman") for folder in folders]:
-        if program.is_file() and os.access(program, os.X_OK):
-            first.setdefault(program.resolve(), str(program))
-    return list(first.values())
-
-
-def socket(config: Config) -> Path:
-    """The socket of the daemon that we start, beside its data, or in /run where that path would be too long."""
-    here = config.cache / "engine" / "docker.sock"
-    return (
-        here
-        if len(str(here)) <= SOCKET_LIMIT
-        else Path("/run") / f"modelyard-{uuid.uuid5(uuid.NAMESPACE_URL, str(here)).hex[:8]}.sock"
-    )
-
-
-def start_daemon(config: Config) -> Engine:
-    """Start a dockerd of our own, with its own socket and data. Raises `EngineError` when it does not come up."""
-    home = config.cache / "engine"
-    home.mkdir(parents=True, exist_ok=True)
-    _daemon_pid(config)
-    with (home / "dockerd.log").open("a") as log:
-        process = subprocess.Popen(
-            daemon_command(config), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    for _ in range(300):
-        if (engine := find(config)) is not None:
-            return engine
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    tail = "\n".join((home / "dockerd.log").read_text().splitlines()[-8:])
-    raise EngineError(
-        f"dockerd did not come up; the end of {home / 'dockerd.log'}:\n{tail}",
-        "start a container engine by hand and run the command again",
-    )
-
-
-def stop_daemon(config: Config) -> bool:
-    """Stop the daemon that we started, by its process id; whether there was one."""
-    pid = _daemon_pid(config)
-    if pid is None:
-        return False
-    for signal, tries in ((15, 100), (9, 20)):
-        for attempt in range(tries):
-            try:
-                os.kill(pid, signal if attempt == 0 else 0)
-            except ProcessLookupError:
-                return True
-            time.sleep(0.1)
-    return True
-
-
-def _daemon_pid(config: Config) -> int | None:
-    """The process of our own daemon. A pid file that outlived it may name another process by now: it is removed."""
-    pidfile = config.cache / "engine" / "docker.pid"
-    try:
-        pid = int(pidfile.read_text())
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd":
-            return pid
-    except (OSError, ValueError):
-        pass
-    pidfile.unlink(missing_ok=True)
-    return None
-
-
-def daemon_command(config: Config) -> list[str]:
-    """The dockerd argv: nothing of it is shared with another daemon's folders."""
-    home = config.cache / "engine"
-    return [
-        shutil.which("dockerd") or "/usr/sbin/dockerd",
-        f"--host=unix://{socket(config)}",
-        f"--data-root={home / 'data'}",
-        f"--exec-root={home / 'exec'}",
-        f"--pidfile={home / 'docker.pid'}",
-    ]
-
-
-def _probe(program: str, extra: Mapping[str, str]) -> Engine | None:
-    """The engine behind a program; None for one that does not answer, or cannot build."""
-    engine = Engine(program=program, version="", environment=dict(extra))
-    try:
-        answer = engine._call("version", "--format={{json .}}", timeout=PATIENCE)  # noqa: SLF001 - its own probe
-        version = str(json.loads(answer.stdout)["Client"]["Version"])
-        needs_plugin = Path(program).name == "docker" and int(version.partition(".")[0]) >= FIRST_CLIENT_WITHOUT_BUILDER
-    except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
-        return None
-    if answer.returncode or (needs_plugin and engine._call("buildx", "version").returncode):  # noqa: SLF001
-        return None
-    return Engine(program=program, version=version, environment=dict(extra))
 
 
 def _digest(identity: str) -> str:

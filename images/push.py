@@ -8,10 +8,11 @@ from images import attest, record, sbom, sign
 from images.config import Config
 from images.engine import Engine, ImageFacts
 from images.errors import GateError, TrustError, UsageError
+from images.oci import EMPTY, Layer, Manifest, digest_of
 from images.plan import LABEL
 from images.progress import Progress
 from images.record import Pushed, Record
-from images.registry import EMPTY, Layer, Manifest, NotThereError, Repository, digest_of
+from images.registry import NotThereError, Repository
 from images.remote import Remote
 from images.sign import PrivateKey
 

@@ -4,102 +4,41 @@ Layers go through the container engine; what is here are manifests and the small
 """
 
 import base64
-import functools
-import hashlib
-import json
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx2
-import msgspec
 import tenacity
 
 from images import credentials
 from images.credentials import HUB, Credentials
 from images.errors import AccessError, ImageError, TrustError, UnreachableError, UsageError, mask
+from images.oci import (
+    DOCKER_IMAGE,
+    DOCKER_INDEX,
+    IMAGE,
+    INDEX,
+    Descriptor,
+    Json,
+    Layer,
+    Manifest,
+    as_descriptors,
+    as_manifest,
+    as_object,
+    digest_of,
+)
 from images.remote import DIGEST, Remote
 
-IMAGE = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-EMPTY = "application/vnd.oci.empty.v1+json"
 LARGEST = 64 << 20
 """Bytes of the largest document that is read: nothing that belongs to an image beside its layers is near it."""
 TIMEOUT = httpx2.Timeout(60, connect=10)
 PASSING = {429, 500, 502, 503, 504}
 """What a registry answers when the same request may do better a moment later."""
 TRIES = 4
-
-Json = dict[str, Any]
-
-
-class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    """How a manifest, or a list of them, points at something."""
-
-    digest: str
-    media_type: str = ""
-    size: int = 0
-    artifact_type: str = ""
-    annotations: dict[str, str] | None = None
-    platform: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """A manifest, as the registry has it.
-
-    Attributes:
-        content: its bytes, over which the digest is.
-        media_type: what it says it is.
-        digest: `sha256:...` of the content.
-
-    """
-
-    content: bytes
-    media_type: str
-    digest: str
-
-    @functools.cached_property
-    def parsed(self) -> Json:
-        """The content as JSON."""
-        return as_object(self.content, "a manifest")
-
-    def pointers(self, name: str) -> list[Descriptor]:
-        """What a list of it points at: `layers` or `manifests`. Raises `TrustError` for what is no such list."""
-        return as_descriptors(self.parsed.get(name) or [])
-
-    @property
-    def configuration(self) -> str:
-        """The digest of the image's configuration, which is its id; empty for a list of images."""
-        config = self.parsed.get("config")
-        return str(config.get("digest", "")) if isinstance(config, dict) else ""
-
-    @property
-    def descriptor(self) -> Json:
-        """How another manifest points at this one."""
-        return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.content)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A small document in a manifest: what it is, its bytes, and what is said of it beside."""
-
-    media_type: str
-    content: bytes
-    annotations: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def descriptor(self) -> Json:
-        """How a manifest points at it."""
-        return describe(self.media_type, self.content) | (
-            {"annotations": dict(self.annotations)} if self.annotations else {}
-        )
 
 
 class NotThereError(UsageError):
@@ -188,7 +127,7 @@ class Repository:
             **({"annotations": annotations} if annotations else {}),
             **({"subject": subject.descriptor} if subject else {}),
         }
-        made = _made(document)
+        made = as_manifest(document)
         if not self._has(made, subject, tag):
             for each in (config, *layers):
                 self.put_blob(each.content)
@@ -259,7 +198,7 @@ class Repository:
         known = self._listed(digest)
         if entry["digest"] not in {each["digest"] for each in known}:
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*known, entry]}
-            self._put_manifest(_made(index), digest.replace(":", "-"))
+            self._put_manifest(as_manifest(index), digest.replace(":", "-"))
 
     def _location(self, answer: httpx2.Response) -> httpx2.URL:
         return answer.url.join(answer.headers["Location"])
@@ -358,11 +297,6 @@ class _Login(httpx2.Auth):
         return httpx2.Request("GET", httpx2.URL(realm).copy_merge_params(asked), headers=headers)
 
 
-def _made(document: Json) -> Manifest:
-    content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    return Manifest(content=content, media_type=document["mediaType"], digest=digest_of(content))
-
-
 def refused(where: Remote, said: str) -> AccessError:
     """The error for a login that is missing, wrong, or not enough."""
     return AccessError(
@@ -385,35 +319,6 @@ def unreachable(where: Remote, reason: str) -> UnreachableError:
         if plain
         else "check its name, the network and the proxy, and run the same command again",
     )
-
-
-def describe(media_type: str, content: bytes) -> Json:
-    """The descriptor of some bytes."""
-    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
-
-
-def digest_of(content: bytes) -> str:
-    """`sha256:...` of some bytes."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def as_object(content: bytes, what: str) -> Json:
-    """A JSON object. Raises `TrustError` for anything else."""
-    try:
-        value = json.loads(content)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise TrustError(f"the registry has {what} that is no JSON object", "it was not made by this project")
-    return value
-
-
-def as_descriptors(value: object) -> list[Descriptor]:
-    """Descriptors from JSON. Raises `TrustError` for what is none."""
-    try:
-        return msgspec.convert(value, list[Descriptor])
-    except msgspec.ValidationError as error:
-        raise TrustError(f"the registry has a damaged list: {error}", "it was not made by this project") from error
 
 
 def require_there(where: Remote, error: ImageError) -> UsageError:

@@ -6,15 +6,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from images import base, engine
+from images import base, engines
 from images.config import Config
+from images.engine import Engine
 from images.errors import EngineError
 
 DEBIAN_LIKE = {"debian", "ubuntu"}
 Say = Callable[[str], None]
 
 
-def run(config: Config, say: Say) -> engine.Engine:
+def run(config: Config, say: Say) -> Engine:
     """Install and start what is missing; idempotent. Raises `EngineError` when this machine needs a person."""
     if (
         not (config.builder_base and config.runtime_base)
@@ -22,7 +23,7 @@ def run(config: Config, say: Say) -> engine.Engine:
         and not shutil.which("mmdebstrap")
     ):
         _install(["mmdebstrap"], say)
-    machine = engine.find(config) or _make_engine(config, say)
+    machine = engines.find(config) or _make_engine(config, say)
     say(f"container engine: {machine}")
     if config.builder_base and config.runtime_base:
         say(f"base images: {config.builder_base}, {config.runtime_base} (named in the configuration)")
@@ -36,7 +37,7 @@ def run(config: Config, say: Say) -> engine.Engine:
 def check(config: Config) -> list[str]:
     """What `run` would do on this machine; nothing when it is ready. Changes nothing."""
     missing = []
-    if engine.find(config) is None:
+    if engines.find(config) is None:
         missing.append(
             "a container engine: would install docker.io and start dockerd"
             if not _has_dockerd()
@@ -47,10 +48,10 @@ def check(config: Config) -> list[str]:
     return missing
 
 
-def _make_engine(config: Config, say: Say) -> engine.Engine:
+def _make_engine(config: Config, say: Say) -> Engine:
     if not _has_dockerd():
         _install(["docker.io"], say)
-        if (found := engine.find(config)) is not None:
+        if (found := engines.find(config)) is not None:
             return found
     if os.geteuid() != 0:
         raise EngineError(
@@ -58,7 +59,7 @@ def _make_engine(config: Config, say: Say) -> engine.Engine:
             "start Docker, install podman, or run `invoke setup` as root",
         )
     say(f"starting dockerd with its own socket and data in {config.cache / 'engine'}")
-    return engine.start_daemon(config)
+    return engines.start(config)
 
 
 def _has_dockerd() -> bool:

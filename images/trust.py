@@ -9,9 +9,10 @@ from images.attest import KINDS
 from images.engine import Engine
 from images.errors import TrustError
 from images.inside.contract import Struct
+from images.oci import Layer, Manifest, as_object
 from images.progress import Progress
 from images.push import cosign_tag, labels
-from images.registry import Layer, Manifest, NotThereError, Repository, as_object, require_there
+from images.registry import NotThereError, Repository, require_there
 from images.remote import Remote
 from images.sign import ENVELOPE, SIGNATURE, STATEMENT, PublicKey
 

@@ -120,7 +120,7 @@ def build(
 ) -> None:
     """Build one verified image from one model."""
     from images import build as line
-    from images import engine, plan, present, progress, record
+    from images import engines, plan, present, progress, record
 
     settings = config.load()
     options = plan.Options(
@@ -144,7 +144,7 @@ def build(
             print(as_json(present.plan_facts(job)) if json else present.plan(job))
             return
         result = line.build(request, settings, shown, common.DIST)
-    print(record.as_json(result.record) if json else present.built(result, engine.require(settings)))
+    print(record.as_json(result.record) if json else present.built(result, engines.require(settings)))
 
 
 def _suite(file: str) -> bytes:
@@ -163,10 +163,10 @@ def _suite(file: str) -> bytes:
 @readable
 def extract(_context: Context, target: str = "", image: str = "", out: str = "") -> None:
     """Copy the artifact out of an image: weights, tokenizer, manifest, suite; for an app that ships it."""
-    from images import engine, record
+    from images import engines, record
     from images import extract as extraction
 
     reference = image_of(target, image)
     folder = Path(out) if out else record.path(common.DIST, reference).parent / "artifact"
-    manifest = extraction.run(engine.require(config.load()), reference, folder)
+    manifest = extraction.run(engines.require(config.load()), reference, folder)
     print(f"{folder}: {len(manifest.files) + 1} files; {manifest.entry} is the model, every digest is in manifest.json")

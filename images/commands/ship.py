@@ -36,7 +36,7 @@ def push(
     json: bool = False,
 ) -> None:
     """Push a verified image to a registry; attach SBOM, verdict and provenance to its digest, and sign it."""
-    from images import engine, present, progress, remote, sign
+    from images import engines, present, progress, remote, sign
     from images import push as pushing
 
     reference, settings = image_of(target, image), config.load()
@@ -48,7 +48,7 @@ def push(
         plain_http=plain_http,
     )
     with progress.shown(quiet=json) as shown:
-        done = pushing.run(order, engine.require(settings), settings, shown, common.DIST)
+        done = pushing.run(order, engines.require(settings), settings, shown, common.DIST)
     print(as_json(done.pushed) if json else present.pushed(done))
 
 
@@ -63,11 +63,11 @@ def push(
 @readable
 def pull(_context: Context, image: str = "", key: str = "", plain_http: bool = False, json: bool = False) -> None:
     """Bring an image from a registry by its digest, after a check against a key where one is named."""
-    from images import engine, present, progress, sign, trust
+    from images import engines, present, progress, sign, trust
 
     where, public = remote_of(image), sign.public_key(Path(key)) if key else None
     with progress.shown(quiet=json) as shown:
-        known = trust.pull(where, public, engine.require(config.load()), shown, plain_http=plain_http)
+        known = trust.pull(where, public, engines.require(config.load()), shown, plain_http=plain_http)
     print(as_json(known) if json else present.known(known))
 
 

@@ -23,11 +23,11 @@ def smoke(
     _context: Context, target: str = "", image: str = "", device: str = "", weights: str = "", json: bool = False
 ) -> None:
     """Run an image's smoke test, hardened and without network."""
-    from images import engine, verify
+    from images import engines, verify
     from images.inside import report
 
     reference, folder = image_of(target, image), weights_of(weights)
-    verdict = verify.run(engine.require(config.load()), reference, device=device, weights=folder)
+    verdict = verify.run(engines.require(config.load()), reference, device=device, weights=folder)
     print(as_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
         raise error
@@ -47,10 +47,10 @@ def run(
     _context: Context, target: str = "", image: str = "", port: int = 8080, device: str = "", weights: str = ""
 ) -> None:
     """Serve an image on 127.0.0.1 until Ctrl-C; one that wants a GPU gets those of this machine."""
-    from images import devices, engine
+    from images import devices, engines
 
     reference, folder = image_of(target, image), weights_of(weights)
-    machine = engine.require(config.load())
+    machine = engines.require(config.load())
     told = devices.flags(machine, reference, device=device, weights=folder)
     print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it", flush=True)
     if code := machine.foreground(reference, port, told):
@@ -82,11 +82,11 @@ def bench(
     json: bool = False,
 ) -> None:
     """Measure an image: latency, throughput, CPU time, memory."""
-    from images import devices, engine
+    from images import devices, engines
 
     asked = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
     reference, folder = image_of(target, image), weights_of(weights)
-    machine = engine.require(config.load())
+    machine = engines.require(config.load())
     told = devices.flags(machine, reference, device=device, weights=folder)
     done = machine.run(reference, "bench", f"--seconds={seconds}", *asked, flags=told)
     print(done.stdout, end="")

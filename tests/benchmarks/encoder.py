@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from images import build, engine, locks, plan, spec
+from images import build, engines, locks, plan, spec
 from images.config import Config
 from images.engine import Engine
 from images.errors import ImageError, UsageError
@@ -115,7 +115,7 @@ def run(
         raise UsageError(f"{rounds} rounds measure nothing", "give a number from 1 up")
     maker = _Maker(model or config.example.model, config, progress, dist)
     subject = maker.of_target(choice) if choice else maker.usual()
-    with _started(subject, engine.require(config), progress) as entrants:
+    with _started(subject, engines.require(config), progress) as entrants:
         _require_alike(entrants)
         since, before = time.monotonic(), _used_by_others(entrants)
         measured = [_round(entrants, subject.loads, progress, f"{at} of {rounds}") for at in range(1, rounds + 1)]

@@ -12,23 +12,28 @@ from images.inside.contract import Struct
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One contestant's figures in one round of one load."""
+class Spent:
+    """What one contestant took in one round of one load: CPU time by what it gave, and how much of that a second."""
 
     cpu_ms: float
-    p50_ms: float
     per_second: float
 
 
-class Figures(Struct, kw_only=True):
-    """One contestant under one load; medians over the rounds.
+@dataclass(frozen=True, kw_only=True)
+class Sample(Spent):
+    """One contestant's figures in one round of one load; see `Figures`."""
+
+    p50_ms: float
+
+
+class Cost(Struct, kw_only=True):
+    """What one contestant takes under one load; medians over the rounds.
 
     Attributes:
-        cpu_ms: CPU time of a request, user and system.
+        cpu_ms: CPU time, user and system, of a request, or of a token of an answer with its prompt in it.
         cpu_ms_least: the same in the best round.
         cpu_ms_most: the same in the worst round.
-        p50_ms: median time of an answer.
-        per_second: requests a second.
+        per_second: requests a second, or tokens of all answers.
         ratio: CPU time over that of the first contestant in the same round.
 
     """
@@ -36,9 +41,14 @@ class Figures(Struct, kw_only=True):
     cpu_ms: float
     cpu_ms_least: float
     cpu_ms_most: float
-    p50_ms: float
     per_second: float
     ratio: float
+
+
+class Figures(Cost, kw_only=True):
+    """One contestant's cost under one load, and p50_ms: the median time of an answer."""
+
+    p50_ms: float
 
 
 class Machine(Struct, kw_only=True):
@@ -91,15 +101,19 @@ class Result(Circumstances, kw_only=True):
 
 def summary(samples: Sequence[Sample], first: Sequence[Sample]) -> Figures:
     """The medians of a contestant's rounds; `first` are those of the contestant that ratios are taken to."""
+    return Figures(p50_ms=statistics.median(sample.p50_ms for sample in samples), **cost(samples, first))
+
+
+def cost(samples: Sequence[Spent], first: Sequence[Spent]) -> dict[str, float]:
+    """The fields of `Cost`; arguments as in `summary`."""
     cpu = [sample.cpu_ms for sample in samples]
-    return Figures(
-        cpu_ms=statistics.median(cpu),
-        cpu_ms_least=min(cpu),
-        cpu_ms_most=max(cpu),
-        p50_ms=statistics.median(sample.p50_ms for sample in samples),
-        per_second=statistics.median(sample.per_second for sample in samples),
-        ratio=statistics.median(ours.cpu_ms / base.cpu_ms for ours, base in zip(samples, first, strict=True)),
-    )
+    return {
+        "cpu_ms": statistics.median(cpu),
+        "cpu_ms_least": min(cpu),
+        "cpu_ms_most": max(cpu),
+        "per_second": statistics.median(sample.per_second for sample in samples),
+        "ratio": statistics.median(ours.cpu_ms / base.cpu_ms for ours, base in zip(samples, first, strict=True)),
+    }
 
 
 def machine() -> Machine:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from images import config, engine
+from images import config, engines
 from images.build import Built
 from images.engine import Served
 from images.inside import compare
@@ -27,7 +27,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """What the tests build with; what they built is removed at the end."""
     settings = config.load()
     made = Yard(
-        engine=engine.require(settings),
+        engine=engines.require(settings),
         config=settings,
         folder=tmp_path_factory.mktemp("yard"),
         name=uuid.uuid4().hex[:8],

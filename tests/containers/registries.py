@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from images.registry import DOCKER_IMAGE
+from images.oci import DOCKER_IMAGE
 from tests.containers.yard import until
 
 SUITE = "trixie"

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from images import attest, base, push, record, sign
 from images.build import Built
 from images.errors import AccessError, GateError, TrustError, UnreachableError
+from images.oci import DOCKER_IMAGE, Layer, digest_of
 from images.record import Pushed
-from images.registry import DOCKER_IMAGE, Layer, NotThereError, Repository, digest_of
+from images.registry import NotThereError, Repository
 from images.remote import Remote, parse
 from tests.containers import registries
 from tests.containers.registries import Registry

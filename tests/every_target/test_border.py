@@ -23,6 +23,7 @@ DOORS = {
     "images/base.py": "mmdebstrap",
     "images/cluster.py": "kubectl",
     "images/engine.py": "the container engine",
+    "images/engines.py": "a container engine of our own",
     "images/pip.py": "pip",
     "images/revision.py": "git",
     "images/sbom.py": "syft",

@@ -7,6 +7,7 @@ import pytest
 
 from images import revision
 from tests import checkpoints
+from tests.host.samples import Script
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,17 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in settings.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     return links
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Makes `docker`, or another program, in a folder for PATH; returns the folder."""
+
+    def make(folder: str, lines: str, name: str = "docker") -> Path:
+        file = tmp_path / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{lines}\n")
+        file.chmod(0o755)
+        return file.parent
+
+    return make

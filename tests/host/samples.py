@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ CODE = {"images/__init__.py": b"", "targets/some_cpu/run.py": b"run = 1\n"}
 LOCKS = {"exact": b"a==1\n", "small": b"b==1\n", "run": b"c==1\n"}
 MODEL = ModelFacts(id="acme/Tiny_Model", source="hub", revision="c0ffee", digest="sha256:4d0de1")
 CREATED = "2026-11-22T12:00:00Z"
+Script = Callable[..., Path]
+"""What the fixture `script` gives: writes a program of a name into a folder."""
 
 
 def mode(name: str, exporter: str, **bounds: float) -> Mode:

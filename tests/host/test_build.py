@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from images import build, engine, record, remote, spec, wheels
+from images import build, engine, engines, record, remote, spec, wheels
 from images.build import Built, Request
 from images.engine import ImageFacts
 from images.errors import (
@@ -217,7 +217,7 @@ def line(folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Builds on an engine in memory, with no wheels."""
 
     def run(machine: FakeEngine, builder: str = "", **options: Any) -> Built:
-        monkeypatch.setattr(engine, "require", lambda _: machine)
+        monkeypatch.setattr(engines, "require", lambda _: machine)
         monkeypatch.setattr(wheels, "collect", _no_wheels)
         asked = Request(target=TARGET, model=str(folder), options=Options(tag="a/b:c", **options), builder=builder)
         return build.build(asked, samples.config(cache), Quiet(), tmp_path / "dist")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from images import clean, engine
+from images import clean, engines
 from tests.host import samples
 from tests.host.samples import FakeEngine
 
@@ -19,15 +19,15 @@ def pruned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_users_own_engine_is_not_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pruned: list[str]) -> None:
     config = samples.config(tmp_path / "cache")
-    monkeypatch.setattr(engine, "find", lambda _: FakeEngine())
+    monkeypatch.setattr(engines, "find", lambda _: FakeEngine())
     clean.run(config, tmp_path / "dist", everything=False, say=lambda _: None)
     assert pruned == []
 
 
 def test_our_own_engine_is_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pruned: list[str]) -> None:
     config = samples.config(tmp_path / "cache")
-    ours = replace(FakeEngine(), environment={"DOCKER_HOST": f"unix://{engine.socket(config)}"})
-    monkeypatch.setattr(engine, "find", lambda _: ours)
+    ours = replace(FakeEngine(), environment={"DOCKER_HOST": f"unix://{engines.socket(config)}"})
+    monkeypatch.setattr(engines, "find", lambda _: ours)
     clean.run(config, tmp_path / "dist", everything=False, say=lambda _: None)
     assert pruned == ["prune"]
 
@@ -36,7 +36,7 @@ def test_logs_and_build_folders_go_and_wheels_stay(tmp_path: Path, monkeypatch: 
     config = samples.config(tmp_path / "cache")
     for folder in ("logs", "builds", "wheels"):
         (config.cache / folder).mkdir(parents=True)
-    monkeypatch.setattr(engine, "find", lambda _: None)
+    monkeypatch.setattr(engines, "find", lambda _: None)
     clean.run(config, tmp_path / "dist", everything=False, say=lambda _: None)
     assert [path.name for path in config.cache.iterdir()] == ["wheels"]
 
@@ -47,7 +47,7 @@ def test_everything_takes_the_images_the_cache_and_the_records(
     config = samples.config(tmp_path / "cache")
     for folder in (config.cache / "wheels", tmp_path / "dist"):
         folder.mkdir(parents=True)
-    monkeypatch.setattr(engine, "find", lambda _: FakeEngine())
+    monkeypatch.setattr(engines, "find", lambda _: FakeEngine())
     clean.run(config, tmp_path / "dist", everything=True, say=lambda _: None)
     assert "remove a:b" in pruned
     assert not config.cache.exists()

@@ -18,7 +18,7 @@ from invoke.runners import Result
 from invoke.tasks import Task
 
 import tasks
-from images import build, cluster, engine, push, record, remote, sign, spec, trust
+from images import build, cluster, engines, push, record, remote, sign, spec, trust
 from images.commands import common
 from images.errors import INTERRUPTED, ClusterError, EngineError, GateError, ImageError, TrustError, UsageError
 from images.plan import Options
@@ -278,7 +278,7 @@ def test_renders_that_are_current_are_left_alone(invoke: Invoke) -> None:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> samples.FakeEngine:
     fake = samples.engine()
-    monkeypatch.setattr(engine, "require", lambda _: fake)
+    monkeypatch.setattr(engines, "require", lambda _: fake)
     return fake
 
 

@@ -2,9 +2,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,45 +10,7 @@ from images import engine, outcomes
 from images.engine import Away, Engine
 from images.errors import AccessError, DiskFullError, EngineError, ImageError, UnreachableError, UsageError
 from tests.host import samples
-
-Script = Callable[..., Path]
-
-
-def version(client: str) -> str:
-    return f"""[ "$1" = version ] && echo '{json.dumps({"Client": {"Version": client}, "Server": {}})}' && exit 0"""
-
-
-GOOD = version("20.10.24+dfsg1")
-UNREACHABLE = """[ "$1" = version ] && echo '{"Client": {"Version": "20.10.24"}, "Server": null}'
-echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2
-exit 1"""
-WITHOUT_BUILDX = (
-    version("28.2.2") + '\n[ "$1" = buildx ] && echo "docker: unknown command: docker buildx" >&2 && exit 1'
-)
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Script:
-    """Makes `docker`, or another program, in a folder for PATH; returns the folder."""
-
-    def make(folder: str, lines: str, name: str = "docker") -> Path:
-        file = tmp_path / folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"#!/bin/sh\n{lines}\n")
-        file.chmod(0o755)
-        return file.parent
-
-    return make
-
-
-def search(*folders: Path) -> dict[str, str]:
-    return {"PATH": os.pathsep.join(map(str, folders))}
-
-
-def found(cache: Path, *folders: Path) -> str:
-    machine = engine.find(samples.config(cache), search(*folders))
-    return machine.program if machine else ""
-
+from tests.host.samples import Script
 
 # The command line
 
@@ -86,23 +45,6 @@ def test_a_builder_away_has_no_network_either_and_sends_the_image_back(tmp_path:
         *("--network=none", f"--file={tmp_path}/Dockerfile", f"--iidfile={tmp_path}/iid", "--build-arg=A=1"),
         str(tmp_path),
     ]
-
-
-def test_our_own_daemon_shares_no_folder_with_another(tmp_path: Path) -> None:
-    config = samples.config(tmp_path)
-    options = dict(option.removeprefix("--").split("=", 1) for option in engine.daemon_command(config)[1:])
-    assert options["host"] == f"unix://{engine.socket(config)}"
-    assert all(Path(options[name]).is_relative_to(tmp_path) for name in ("data-root", "exec-root", "pidfile"))
-
-
-def test_the_socket_lies_beside_the_daemons_data() -> None:
-    assert engine.socket(samples.config(Path("/c"))) == Path("/c/engine/docker.sock")
-
-
-def test_the_socket_of_a_deep_cache_has_a_short_path_of_its_own() -> None:
-    deep = [engine.socket(samples.config(Path("/") / (letter * 90))) for letter in "ab"]
-    assert all(len(str(path)) <= engine.SOCKET_LIMIT for path in deep)
-    assert deep[0] != deep[1]
 
 
 # What its failures mean
@@ -165,127 +107,6 @@ def test_of_a_long_output_only_the_end_is_shown() -> None:
     said = outcomes.failure("it failed", "\n".join(f"line {number}" for number in range(100))).what
     assert "line 75\n" in said
     assert "line 74\n" not in said
-
-
-# Where it is
-
-
-def test_every_docker_comes_before_every_podman(script: Script) -> None:
-    one, two = script("one", ""), script("two", "")
-    script("one", "", "podman")
-    assert engine.programs(search(one, two)["PATH"]) == [f"{one}/docker", f"{two}/docker", f"{one}/podman"]
-
-
-def test_a_program_that_two_folders_share_is_tried_once_and_first(script: Script, tmp_path: Path) -> None:
-    one, two, three = script("one", ""), script("two", ""), tmp_path / "three"
-    three.symlink_to(one)
-    assert engine.programs(search(one, two, three)["PATH"]) == [f"{one}/docker", f"{two}/docker"]
-
-
-def test_what_cannot_be_run_is_no_engine(script: Script, tmp_path: Path) -> None:
-    plain = script("plain", "")
-    (plain / "docker").chmod(0o644)
-    (tmp_path / "folder/docker").mkdir(parents=True)
-    assert engine.programs(search(plain, tmp_path / "folder", tmp_path / "missing")["PATH"]) == []
-
-
-def test_an_empty_path_has_no_engine() -> None:
-    assert engine.programs("") == []
-
-
-@pytest.mark.starts_programs
-def test_an_engine_that_answers_is_taken_with_its_version(script: Script, tmp_path: Path) -> None:
-    machine = engine.find(samples.config(tmp_path), search(script("good", GOOD)))
-    assert str(machine) == "docker 20.10.24+dfsg1"
-
-
-@pytest.mark.starts_programs
-@pytest.mark.parametrize(
-    "lines",
-    [
-        UNREACHABLE,
-        WITHOUT_BUILDX,
-        "echo garbage",
-        "echo '[]'",
-        "echo '{}'",
-        """echo '{"Client": {"Version": "dev"}}'""",
-        "exit 127",
-        "kill -9 $$",
-    ],
-)
-def test_a_docker_that_cannot_build_is_passed_over(lines: str, script: Script, tmp_path: Path) -> None:
-    bad, good = script("bad", lines), script("good", GOOD)
-    assert found(tmp_path, bad, good) == f"{good}/docker"
-
-
-@pytest.mark.starts_programs
-def test_a_file_that_is_no_program_is_passed_over(script: Script, tmp_path: Path) -> None:
-    bad, good = script("bad", ""), script("good", GOOD)
-    (bad / "docker").write_bytes(b"\x7fELF of another machine")
-    assert found(tmp_path, bad, good) == f"{good}/docker"
-
-
-@pytest.mark.starts_programs
-def test_a_docker_that_never_answers_is_passed_over(
-    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 0.05)
-    assert found(tmp_path, script("bad", "exec sleep 60")) == ""
-
-
-@pytest.mark.starts_programs
-def test_a_new_docker_with_its_builder_is_taken(script: Script, tmp_path: Path) -> None:
-    good = script("good", version("28.2.2") + '\n[ "$1 $2" = "buildx version" ] && exit 0')
-    assert found(tmp_path, good) == f"{good}/docker"
-
-
-@pytest.mark.starts_programs
-def test_podman_needs_no_builder_of_its_own(script: Script, tmp_path: Path) -> None:
-    script("good", version("25.0.0") + "\nexit 1", "podman")
-    assert found(tmp_path, tmp_path / "good") == f"{tmp_path}/good/podman"
-
-
-@pytest.mark.starts_programs
-def test_without_an_engine_there_is_none(script: Script, tmp_path: Path) -> None:
-    assert found(tmp_path, script("bad", UNREACHABLE)) == ""
-
-
-@pytest.fixture
-def ours(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A PATH whose docker reaches nothing but the daemon that we started."""
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    socket = engine.socket(samples.config(tmp_path))
-    socket.parent.mkdir()
-    socket.touch()
-    return search(script("bin", f'[ "$DOCKER_HOST" = "unix://{socket}" ] || exit 1\n{GOOD}'))
-
-
-@pytest.mark.starts_programs
-def test_the_daemon_that_we_started_is_found_again(ours: dict[str, str], tmp_path: Path) -> None:
-    machine = engine.find(samples.config(tmp_path), ours)
-    assert machine
-    assert str(machine) == f"docker 20.10.24+dfsg1 at unix://{engine.socket(samples.config(tmp_path))}"
-
-
-@pytest.mark.starts_programs
-def test_a_users_own_docker_host_is_not_overruled(ours: dict[str, str], tmp_path: Path) -> None:
-    assert engine.find(samples.config(tmp_path), ours | {"DOCKER_HOST": "tcp://elsewhere"}) is None
-
-
-@pytest.mark.starts_programs
-def test_the_error_without_an_engine_names_what_was_tried(
-    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = script("bad", UNREACHABLE)
-    monkeypatch.setenv("PATH", str(folder))
-    with pytest.raises(EngineError, match=rf"answers \({re.escape(str(folder))}/docker\)\n  -> run `invoke setup`"):
-        engine.require(samples.config(tmp_path))
-
-
-def test_the_error_without_any_program_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineError, match="neither docker nor podman is on PATH"):
-        engine.require(samples.config(tmp_path))
 
 
 # Asking it
@@ -437,22 +258,6 @@ def test_a_served_image_is_reached_on_the_loopback_and_removed(script: Script, t
     lines = (tmp_path / "asked").read_text().splitlines()
     assert "--publish=127.0.0.1::8080 --read-only image" in lines[0]
     assert lines[-1] == f"rm --force {served.container}"
-
-
-# Stopping our own
-
-
-def test_there_is_nothing_to_stop_where_nothing_was_started(tmp_path: Path) -> None:
-    assert engine.stop_daemon(samples.config(tmp_path)) is False
-
-
-@pytest.mark.starts_programs
-def test_a_process_that_took_a_dead_daemons_number_is_not_stopped(tmp_path: Path) -> None:
-    (tmp_path / "engine").mkdir()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
-        (tmp_path / "engine/docker.pid").write_text(f"{bystander.pid}\n")
-        assert engine.stop_daemon(samples.config(tmp_path)) is False
-        assert bystander.poll() is None
 
 
 # Pushing and pulling

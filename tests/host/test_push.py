@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from images import attest, push, record, sbom, sign, trust
 from images.engine import ImageFacts, Line
 from images.errors import GateError, TrustError, UnreachableError, UsageError
+from images.oci import Layer
 from images.plan import LABEL
 from images.progress import Quiet
 from images.push import Order
 from images.record import Record
-from images.registry import Layer, Repository
+from images.registry import Repository
 from images.remote import Remote, parse
 from images.sign import PrivateKey
 from tests.host import samples

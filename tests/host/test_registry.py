@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import tenacity
 
-from images import registry
+from images import oci, registry
 from images.credentials import Credentials
 from images.errors import AccessError, TrustError, UnreachableError
-from images.registry import Layer, NotThereError, Repository
+from images.oci import Layer
+from images.registry import NotThereError, Repository
 from images.remote import Remote, parse
 from tests.scripted_registry import Registry, Script
 
-CONFIG = Layer(media_type=registry.EMPTY, content=b"{}")
+CONFIG = Layer(media_type=oci.EMPTY, content=b"{}")
 Opened = Callable[..., tuple[Repository, Registry]]
 
 
@@ -41,7 +42,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         yield open_
 
 
-def attached(repository: Repository, name: str, subject: registry.Manifest) -> registry.Manifest:
+def attached(repository: Repository, name: str, subject: oci.Manifest) -> oci.Manifest:
     layer = Layer(media_type="text/plain", content=name.encode(), annotations={"name": name})
     return repository.put([layer], config=CONFIG, subject=subject, artifact="some/artifact")
 
@@ -176,7 +177,7 @@ def test_why_a_registry_cannot_be_talked_to(reason: str, words: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"no", b'{"layers": [{"size": 1}]}', b'{"layers": 7}'])
 def test_a_damaged_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(TrustError):
-        registry.Manifest(content=content, media_type="", digest="").pointers("layers")
+        oci.Manifest(content=content, media_type="", digest="").pointers("layers")
 
 
 # Attaching
@@ -208,7 +209,7 @@ def test_the_list_that_stands_in_has_the_specified_tag(opened: Opened) -> None:
     subject = repository.manifest("1")
     attached(repository, "a", subject)
     content, media_type = server.manifests[f"team/m@{subject.digest.replace(':', '-')}"]
-    assert media_type == registry.INDEX
+    assert media_type == oci.INDEX
     assert json.loads(content)["manifests"][0]["artifactType"] == "some/artifact"
 
 

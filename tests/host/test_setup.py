@@ -7,7 +7,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from images import base, engine, setup
+from images import base, engines, setup
 from images.base import Base
 from images.config import Config
 from images.engine import Engine
@@ -25,7 +25,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     def make(*, reachable: bool = True, programs: tuple[str, ...] = (), user: int = 0) -> FakeEngine:
         fake = FakeEngine()
-        monkeypatch.setattr(engine, "find", lambda _: fake if reachable else None)
+        monkeypatch.setattr(engines, "find", lambda _: fake if reachable else None)
         monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in programs else None)
         monkeypatch.setattr(setup, "_has_dockerd", lambda: "dockerd" in programs)
         monkeypatch.setattr(os, "geteuid", lambda: user)
@@ -120,7 +120,7 @@ def test_the_bases_are_loaded_into_the_engine(
 
 def test_a_daemon_is_started_where_none_answers(machine: Machine, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = machine(reachable=False, programs=("dockerd",))
-    monkeypatch.setattr(engine, "start_daemon", _started(fake))
+    monkeypatch.setattr(engines, "start", _started(fake))
     assert run(samples.config(cache))[:2] == [
         f"starting dockerd with its own socket and data in {cache}/engine",
         "container engine: docker 0.0",

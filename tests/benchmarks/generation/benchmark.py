@@ -18,7 +18,7 @@ from types import ModuleType
 import msgspec
 import tokenizers
 
-from images import engine, model, spec
+from images import engines, model, spec
 from images.config import Config
 from images.errors import ImageError, UsageError
 from images.inside.generation.chat import ChatTemplate
@@ -186,7 +186,7 @@ def _arena(config: Config, progress: Progress, dist: Path, name: str, target: Ta
             config=config,
             progress=progress,
             dist=dist,
-            engine=engine.require(config),
+            engine=engines.require(config),
             target=target,
             tools=spec.load(TARGET),
             name=name,

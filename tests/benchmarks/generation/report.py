@@ -5,40 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from images.inside.contract import Struct
-from tests.benchmarks.report import Circumstances, grid, where
+from tests.benchmarks.report import Circumstances, Cost, Spent, cost, grid, where
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Spent):
     """One contestant's figures in one round of one load; see `Figures`."""
 
-    cpu_ms: float
-    per_second: float
     first_ms: float
     next_ms: float
 
 
-class Figures(Struct, kw_only=True):
-    """One contestant under one load; medians over the rounds.
+class Figures(Cost, kw_only=True):
+    """One contestant's cost under one load, a token of an answer.
 
     Attributes:
-        cpu_ms: CPU time by token of an answer, user and system; prompts are in it.
-        cpu_ms_least: the same in the best round.
-        cpu_ms_most: the same in the worst round.
-        per_second: tokens of all answers a second; prompts are in it.
         first_ms: from the request to the first token.
         next_ms: from one token of an answer to the next.
-        ratio: CPU time over that of the first contestant in the same round.
 
     """
 
-    cpu_ms: float
-    cpu_ms_least: float
-    cpu_ms_most: float
-    per_second: float
     first_ms: float
     next_ms: float
-    ratio: float
 
 
 class Row(Struct, kw_only=True):
@@ -84,15 +72,10 @@ class Result(Circumstances, kw_only=True):
 
 def summary(samples: Sequence[Sample], first: Sequence[Sample]) -> Figures:
     """The medians of a contestant's rounds; `first` are those of the contestant that ratios are taken to."""
-    cpu = [sample.cpu_ms for sample in samples]
     return Figures(
-        cpu_ms=statistics.median(cpu),
-        cpu_ms_least=min(cpu),
-        cpu_ms_most=max(cpu),
-        per_second=statistics.median(sample.per_second for sample in samples),
         first_ms=statistics.median(sample.first_ms for sample in samples),
         next_ms=statistics.median(sample.next_ms for sample in samples),
-        ratio=statistics.median(ours.cpu_ms / base.cpu_ms for ours, base in zip(samples, first, strict=True)),
+        **cost(samples, first),
     )
 
 
