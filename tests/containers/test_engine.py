@@ -104,6 +104,12 @@ def test_each_request_is_sampled_as_it_says_beside_others(client: openai.OpenAI)
     assert len(set(found[1::2])) > 1
 
 
+def test_what_the_engine_was_taught_for_a_cpu_agrees_with_torch(yard: Yard, served: Served) -> None:
+    program = Path(__file__).with_name("cpu_engine.py").read_text()
+    here = "--env=TMPDIR=/dev/shm"  # as the engine has it: the root file system is read-only
+    yard.engine._succeed("exec", here, served.container, "/usr/bin/python3", "-c", program)
+
+
 ABSENT = object()
 """A field that is left out of a request."""
 

@@ -26,8 +26,8 @@ def manifest(**changes: Any) -> Manifest:
     return msgspec.structs.replace(texting.manifest(facts), max_length=1024, files=[weights], **changes)
 
 
-def launched(memory: int = 8 * GIB, wish: Wish = WISH, **changes: Any) -> Launch:
-    return launch.launch(Path("/artifact"), manifest(**changes), wish, "cpu", Memory(memory, "memory", 0.5))
+def launched(memory: int = 8 * GIB, wish: Wish = WISH, device: str = "cpu", **changes: Any) -> Launch:
+    return launch.launch(Path("/artifact"), manifest(**changes), wish, device, Memory(memory, "memory", 0.5))
 
 
 def options(found: Launch) -> dict[str, Any]:
@@ -119,6 +119,11 @@ def test_the_engine_is_told_what_the_face_counts_on() -> None:
 def test_threads_follow_the_quota_and_do_not_spin() -> None:
     environment = launched().environment
     assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("3", "PASSIVE")
+
+
+@pytest.mark.parametrize(("device", "told"), [("cpu", True), ("cuda:0", False)])
+def test_only_a_cpu_is_told_what_helps_a_cpu(device: str, *, told: bool) -> None:
+    assert (launch.ON_A_CPU.items() <= launched(device=device).environment.items()) == told
 
 
 # The snapshot

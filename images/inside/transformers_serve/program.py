@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+from images.inside.transformers_serve import cpu
+
+CPU = "cpu"
 SAMPLED = {"do_sample": True, "temperature": 0.9, "top_k": 50, "top_p": 0.9}
 """What the batch starts with: a value that changes nothing would leave out the step that requests are to set."""
 
@@ -44,8 +47,10 @@ def main() -> None:
     from transformers.cli.serving import utils
 
     utils.CBGenerateManager = batching(utils.CBGenerateManager, options)
-    if options.device == "cpu":
-        skip_idle_sampling()
+    if options.device == CPU:
+        cpu.skip_idle_sampling()
+        cpu.draw_among_the_left()
+        cpu.attend_apart()
     else:
         leave_out_cudnn()
     serve.Serve(
@@ -66,6 +71,8 @@ def batching(usual: Any, options: Options) -> Any:
         def init_cb(self, model: Any, gen_config: Any) -> None:
             if self._cb is not None:
                 return
+            if options.device == CPU:
+                cpu.multiply_by_onednn(model, options.slots)
             self._how: Mapping[str, Any] = {}
             self._cb_config = ContinuousBatchingConfig(
                 page_size=options.page,
@@ -93,33 +100,6 @@ def leave_out_cudnn() -> None:
 
     torch.backends.cudnn.enabled = False
     torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def skip_idle_sampling() -> None:
-    """Leave out the sorting of the vocabulary that no answer of a step asks for: on a CPU it is a quarter of the time.
-
-    A GPU sorts faster than it can be asked whether to.
-    """
-    import torch
-    from transformers.generation.continuous_batching import cb_logits_processors as processors
-
-    class TopK(processors.ContinuousBatchingTopKLogitsWarper):  # type: ignore[misc]
-        def __call__(self, scores: Any, tensor_arg: Any) -> Any:
-            wanted = tensor_arg[: scores.size(0)].long()
-            most = int(wanted.max())
-            if int(wanted.min()) == scores.size(-1):
-                return scores
-            if most == scores.size(-1):
-                return super().__call__(scores, tensor_arg)
-            least = scores.topk(most, dim=-1).values.gather(-1, (wanted - 1).unsqueeze(-1))
-            return scores.masked_fill(scores < least, self.filter_value)
-
-    class TopP(processors.ContinuousBatchingTopPLogitsWarper):  # type: ignore[misc]
-        def __call__(self, scores: Any, tensor_arg: Any) -> Any:
-            asked = tensor_arg[: scores.size(0)].view(dtype=torch.float32)  # floats in the memory of integers
-            return scores if bool((asked >= 1).all()) else super().__call__(scores, tensor_arg)
-
-    processors.CLASSIC_TO_CB_PROCESSORS_MAP |= {processors.TopKLogitsWarper: TopK, processors.TopPLogitsWarper: TopP}
 
 
 if __name__ == "__main__":
