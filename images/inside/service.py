@@ -1,7 +1,6 @@
 """What every served model has in common: whether it is ready, its limits, who is still listening."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -20,7 +19,7 @@ T = TypeVar("T")
 M_contra = TypeVar("M_contra", contravariant=True)
 
 ATTENTIVE_AFTER = 0.05
-"""Seconds that nobody looks whether the client is still there: most answers are ready before."""
+"""Seconds after which somebody looks whether the client is still there: most answers are ready before."""
 INLINE_BYTES = 4096
 """A body up to this size is tokenised on the event loop: a thread's hand-over would cost more than the work."""
 
@@ -70,7 +69,6 @@ class Service:
         self.state = State.STARTING
         self.failed: Callable[[BaseException], None] = lambda _: None
         self._loaded = False
-        self._patience = _Patience()
         # One thread: large bodies are tokenised one after the other and leave the CPU to the model.
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
 
@@ -139,7 +137,7 @@ class Service:
 
         A cancelled block raises `ClientDisconnect` when its client has left, and a 503 `ApiError` when its time is up.
         """
-        return _Attention(self, self._patience, request, cancel)
+        return _Attention(self, request, cancel)
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -164,48 +162,19 @@ def _unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, headers={"retry-after": "1"})
 
 
-class _Patience:
-    """Those whose answers may yet be quick. One timer looks after all: one for each costs more than most need it."""
-
-    def __init__(self) -> None:
-        self._since: dict[_Attention, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, attention: "_Attention") -> None:
-        """Let it begin in `ATTENTIVE_AFTER` to twice that."""
-        self._since[attention] = time.monotonic()
-        if self._timer is None:
-            self._set()
-
-    def drop(self, attention: "_Attention") -> None:
-        """Forget it, if it has not begun."""
-        self._since.pop(attention, None)
-
-    def _set(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(ATTENTIVE_AFTER, self._look)
-
-    def _look(self) -> None:
-        self._timer, now = None, time.monotonic()
-        for attention in [one for one, since in self._since.items() if now - since >= ATTENTIVE_AFTER]:
-            self.drop(attention)
-            attention.begin()
-        if self._since:
-            self._set()
-
-
 class _Attention:
     """`Service.attending`: a task that watches costs more than the rest, so it begins when an answer takes long."""
 
-    def __init__(self, service: Service, patience: _Patience, request: Request, cancel: Callable[[], object]) -> None:
-        self._service, self._patience, self._request, self._cancel = service, patience, request, cancel
+    def __init__(self, service: Service, request: Request, cancel: Callable[[], object]) -> None:
+        self._service, self._request, self._cancel = service, request, cancel
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> None:
-        self._patience.add(self)
+        self._timer = asyncio.get_running_loop().call_later(ATTENTIVE_AFTER, self._begin)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         left = self._watch is not None and self._watch.done() and not self._watch.cancelled()
-        self._patience.drop(self)
+        self._timer.cancel()
         if self._watch:
             self._watch.cancel()
         self._cancel()
@@ -215,8 +184,7 @@ class _Attention:
             if self._service.state is State.DRAINING:
                 raise _unavailable("the server ended before the answer was ready", "ended") from None
 
-    def begin(self) -> None:
-        """Watch from now on."""
+    def _begin(self) -> None:
         self._watch = asyncio.create_task(_gone(self._request))
         self._watch.add_done_callback(lambda _: self._cancel())
 
