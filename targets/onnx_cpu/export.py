@@ -69,12 +69,10 @@ def _optimum(given: Exporting, work: Path) -> Path:
 
 def _require_inputs(file: Path, given: Exporting) -> None:
     """End the step when the graph takes what the image does not feed."""
-    import onnx
-
-    graph: Any = onnx.load(file, load_external_data=False)
+    graph = export_generation.read_graph(file)
     if others := [tensor.name for tensor in graph.graph.input if tensor.name not in FED]:
-        original.refuse(
-            f"{given.job.exporter} exports {given.source.model.id} in a form that this target does not run: "
+        export_generation.refuse_graph(
+            given,
             f"its graph takes {', '.join(others[:4])}",
             "try another target, such as torchscript, which takes the model as it is",
         )

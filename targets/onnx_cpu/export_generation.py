@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from images.inside import original
 from images.inside.contract import Exported, Exporting
@@ -65,7 +65,7 @@ def _optimum(given: Exporting) -> Exported:
         )
         for file in Path(work).glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
-    graph = _graph(given.out / ENTRY)
+    graph = read_graph(given.out / ENTRY)
     _require_inputs(graph, given, "position_ids")
     _save(graph, given.out / ENTRY, "concatenated")
     return Exported(ENTRY)
@@ -121,7 +121,7 @@ def _genai(given: Exporting) -> Exported:
         for file in made.glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
         head_size = json.loads((made / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
-    graph = _graph(given.out / ENTRY)
+    graph = read_graph(given.out / ENTRY)
     _require_inputs(graph, given)
     _size_heads(graph, int(head_size))
     _limit_attention(graph, _config(given))
@@ -137,7 +137,8 @@ def _run(*arguments: str | Path) -> None:
         raise RuntimeError((done.stderr.strip() or "the model builder failed").splitlines()[-1])
 
 
-def _graph(file: Path) -> Any:
+def read_graph(file: Path) -> Any:
+    """An ONNX model without its weights."""
     import onnx
 
     return onnx.load(file, load_external_data=False)
@@ -149,10 +150,14 @@ def _require_inputs(graph: Any, given: Exporting, *more: str) -> None:
     cached = any("past_key_values" in tensor.name for tensor in graph.graph.input)
     if others or not cached:
         what = f"its graph takes {', '.join(others[:4])}" if others else "its graph keeps no keys and values"
-        original.refuse(
-            f"{given.job.exporter} exports {given.source.model.id} in a form that this target does not run: {what}",
-            "try another --quantize mode, which another exporter makes, or another target",
-        )
+        refuse_graph(given, what, "try another --quantize mode, which another exporter makes, or another target")
+
+
+def refuse_graph(given: Exporting, what: str, hint: str) -> NoReturn:
+    """End the step for a graph that the image could not run; `what` says why, `hint` what to do."""
+    original.refuse(
+        f"{given.job.exporter} exports {given.source.model.id} in a form that this target does not run: {what}", hint
+    )
 
 
 def _size_heads(graph: Any, head_size: int) -> None:
