@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from images.inside.contract import FloatArray, IntArray, Item, Manifest, Outputs, Runner
+from images.inside.contract import FloatArray, IntArray, Item, Outputs, Runner
+from images.inside.records import Manifest
 
 
 def batch(items: Sequence[Item], manifest: Manifest) -> dict[str, IntArray]:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from images.inside import collate
-from images.inside.contract import ArtifactError, FloatArray, IntArray, Manifest, Outputs, TooLongError
+from images.inside.contract import FloatArray, IntArray, Outputs
+from images.inside.errors import ArtifactError, TooLongError
+from images.inside.records import Manifest
 
 PREFIX = "tokens_"
 """Before the length in a signature's name."""

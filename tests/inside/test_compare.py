@@ -8,7 +8,9 @@ import pytest
 
 from images.inside import compare, tasks
 from images.inside.compare import Figures, Miss, Reference
-from images.inside.contract import ArtifactError, Bounds, Case, FloatArray, Outputs
+from images.inside.contract import FloatArray, Outputs
+from images.inside.errors import ArtifactError
+from images.inside.records import Bounds, Case
 
 CLASSES = tasks.load("text-classification")
 VECTORS = tasks.load("feature-extraction")
