@@ -10,6 +10,7 @@ from invoke.exceptions import Exit
 from invoke.runners import Result
 
 import tasks
+from images.config import ROOT
 from tests.host.invoking import Invoke
 
 
@@ -31,3 +32,12 @@ def test_tools_are_those_of_this_very_environment(capsys: pytest.CaptureFixture[
     ran = [call.args[0] for call in runner.call_args_list]
     assert all(command.startswith(f"{sys.executable} -m ") for command in ran)
     assert capsys.readouterr().out.startswith("$ ruff check .\n")
+
+
+def test_no_folder_of_unit_tests_is_left_out_of_the_check() -> None:
+    context = MockContext(run=True, repeat=True)
+    tasks.check(context)
+    runner: Any = context.run
+    ran = runner.call_args_list[-1].args[0].split()
+    folders = {f"tests/{file.parent.name}" for file in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders - set(ran) == {"tests/containers", "tests/cluster"}
