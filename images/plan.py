@@ -119,34 +119,13 @@ def make(
     mode = choose_mode(target, task, options.mode, options.exporter)
     given = {**flags(target, options.extra), **{name: _sha256(text) for name, text in options.requests.items()}}
     _require_needs(target, mode, options.extra)
-    source = SourceJob(
-        model=model,
-        task=task,
-        pooling=options.pooling,
-        max_length=longest(target, given, options.max_length or target.max_length),
-        suite="suite.jsonl" if options.suite else "",
-        dtype=target.dtype,
-        trust_remote_code=options.trust_remote_code,
-        allow_pickle=options.allow_pickle,
-    )
-    export = ExportJob(
-        target=target.name,
-        exporter=mode.exporter,
-        mode=mode.name,
-        bounds=mode.bounds,
-        least=mode.least,
-        options=given,
-        deprecated=mode.deprecated,
-    )
     texts = {
         **code,
         "Dockerfile": dockerfile.encode(),
-        "job/source/source.json": msgspec.json.encode(source),
-        "job/export/export.json": msgspec.json.encode(export),
-        **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
-        **{f"job/export/{name}.jsonl": text for name, text in options.requests.items()},
+        **_told(_source(target, model, task, options, given), _export(target, mode, given), options),
         **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in target.used(mode.exporter)},
     }
+    digests = {kind: digest for kind, (_, digest) in bases.items()}
     return Plan(
         target=target,
         model=model,
@@ -158,9 +137,46 @@ def make(
         texts=texts,
         override=options.override,
         mounts_model=any(given[name] == option.mounts_model for name, option in target.options.items() if given[name]),
-        bases={kind: digest for kind, (_, digest) in bases.items()},
-        digest=_digest(texts, {kind: digest for kind, (_, digest) in bases.items()}),
+        bases=digests,
+        digest=_digest(texts, digests),
     )
+
+
+def _source(
+    target: TargetSpec, model: ModelFacts, task: str, options: Options, given: Mapping[str, str | bool]
+) -> SourceJob:
+    return SourceJob(
+        model=model,
+        task=task,
+        pooling=options.pooling,
+        max_length=longest(target, given, options.max_length or target.max_length),
+        suite="suite.jsonl" if options.suite else "",
+        dtype=target.dtype,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
+
+
+def _export(target: TargetSpec, mode: Mode, given: Mapping[str, str | bool]) -> ExportJob:
+    return ExportJob(
+        target=target.name,
+        exporter=mode.exporter,
+        mode=mode.name,
+        bounds=mode.bounds,
+        least=mode.least,
+        options=dict(given),
+        deprecated=mode.deprecated,
+    )
+
+
+def _told(source: SourceJob, export: ExportJob, options: Options) -> dict[str, bytes]:
+    """What the two steps in the builder are told, by path in the context."""
+    return {
+        "job/source/source.json": msgspec.json.encode(source),
+        "job/export/export.json": msgspec.json.encode(export),
+        **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
+        **{f"job/export/{name}.jsonl": text for name, text in options.requests.items()},
+    }
 
 
 def require_mode(target: TargetSpec, name: str, given: Collection[str] = ()) -> None:
