@@ -23,6 +23,7 @@ from images import (
     layout,
     locks,
     model,
+    modes,
     plan,
     record,
     render,
@@ -76,7 +77,7 @@ class Built:
 def prepare(request: Request, config: Config, progress: Progress) -> candidate.Prepared:
     """Everything up to the decision: target, model, bases, plan. Changes nothing but caches."""
     target = spec.load(request.target)
-    plan.require_mode(target, request.options.mode, request.options.extra)
+    modes.require(target, request.options.mode, request.options.extra)
     _check_locks(target, config)
     found = _resolved(request, target, config, progress)
     bases, named = _bases(config, progress)
