@@ -3,6 +3,7 @@
 A handler takes a `Request` and returns a Starlette response, so that a streaming one is no other case.
 """
 
+import asyncio
 import hmac
 import logging
 import os
@@ -150,6 +151,11 @@ class Endpoint:
             response = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            # uvicorn's way to end requests when the time after SIGTERM is up: one whose body is still to come, say.
+            response = error_response(
+                self._route.api, unavailable("the server ended before the answer was ready", "ended")
+            )
         except Exception as error:  # noqa: BLE001  # the last line of defence, and the place that logs it
             response = error_response(self._route.api, explain(error, self._route.api, trace))
         await response(scope, receive, send)
@@ -213,6 +219,11 @@ class Edge:
 def error_response(api: Api, error: ApiError) -> Response:
     """An error as its API writes it."""
     return Json(api.error(error), error.status, headers=dict(error.headers))
+
+
+def unavailable(message: str, code: str) -> ApiError:
+    """The answer of a server that is not ready yet, or not any more."""
+    return ApiError(503, message, code=code, headers={"retry-after": "1"})
 
 
 def explain(error: Exception, api: Api, trace: Trace) -> ApiError:

@@ -342,6 +342,29 @@ def test_the_grace_ends_a_request_that_does_not() -> None:
 
 
 @pytest.mark.usefixtures("_logging_kept")
+def test_the_grace_ends_a_request_whose_body_does_not_come(capsys: pytest.CaptureFixture[str]) -> None:
+    port, seen = free_port(), {}
+
+    def ask() -> None:
+        until(lambda: not refused(f"http://127.0.0.1:{port}"))
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").is_success)
+            sender.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen["answer"] = sender.recv(12)
+
+    with in_thread(ask):
+        serve(
+            manifest(),
+            Settings(host="127.0.0.1", port=port, grace_seconds=0),
+            lambda: loaded(manifest(), TableRunner()),
+        )
+
+    assert (seen["answer"], "Exception" in capsys.readouterr().err) == (b"HTTP/1.1 503", False)
+
+
+@pytest.mark.usefixtures("_logging_kept")
 def test_a_request_is_one_line_of_json_without_its_contents(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
