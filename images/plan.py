@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from images.errors import UsageError
-from images.inside.contract import SCHEMA, ExportJob, ModelFacts, SourceJob
+from images.inside.records import SCHEMA, ExportJob, ModelFacts, SourceJob
 from images.spec import Mode, TargetSpec
 
 LABEL = "dev.modelyard"

@@ -8,7 +8,7 @@ import msgspec
 
 from images.config import ROOT
 from images.errors import UsageError
-from images.inside.contract import Bounds
+from images.inside.records import Bounds
 
 FACTS = "target.toml"
 AT_LEAST_ONE = msgspec.Meta(min_length=1)

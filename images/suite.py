@@ -5,7 +5,7 @@ from pathlib import Path
 
 from images.errors import UsageError
 from images.inside import suite, tasks
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.generation import inputs
 
 GENERATION = "text-generation"

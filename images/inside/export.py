@@ -18,19 +18,8 @@ from pathlib import Path
 import msgspec
 
 from images.inside import compare, modality, original
-from images.inside.contract import (
-    MANIFEST,
-    REFERENCE,
-    Export,
-    Exported,
-    Exporting,
-    ExportJob,
-    FileDigest,
-    Manifest,
-    Source,
-    SourceJob,
-    write_json,
-)
+from images.inside.contract import Export, Exported, Exporting
+from images.inside.records import MANIFEST, REFERENCE, ExportJob, FileDigest, Manifest, Source, SourceJob, write_json
 from images.inside.vision import decoding
 
 MIB = 2**20

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from images.inside.contract import InputError, Struct
+from images.inside.errors import InputError
+from images.inside.records import Struct
 
 MASK = "[mask]"
 """Stands in the texts of `MASKED` for a tokenizer's own mask token."""

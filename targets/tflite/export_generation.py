@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.tflite import cached, tensorflow_stand_in
 
 

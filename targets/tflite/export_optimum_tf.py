@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.tflite import shapes
 
 VECTOR = "sentence_embedding"

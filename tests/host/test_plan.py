@@ -6,7 +6,7 @@ import pytest
 
 from images import plan as planning
 from images.errors import UsageError
-from images.inside.contract import Bounds, ExportJob, SourceJob
+from images.inside.records import Bounds, ExportJob, SourceJob
 from images.plan import LABEL
 from images.spec import Option
 from tests.host import samples

@@ -8,7 +8,7 @@ import pytest
 
 from images import recommend
 from images.errors import UsageError
-from images.inside.contract import Bounds
+from images.inside.records import Bounds
 from images.model import Sketch
 from images.recommend import Advice, Choice, Wanted
 from images.spec import Mode, Option, Place, TargetSpec

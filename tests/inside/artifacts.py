@@ -12,13 +12,12 @@ import pytest
 
 from images.inside import compare, export
 from images.inside.compare import Reference
-from images.inside.contract import (
+from images.inside.contract import Exported, Exporting
+from images.inside.records import (
     MANIFEST,
     REFERENCE,
     Bounds,
     Case,
-    Exported,
-    Exporting,
     ExportJob,
     Manifest,
     Source,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from images.inside import suite, tasks
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from images import spec
-from images.inside.contract import ArtifactError, Exporting, ImageFacts
+from images.inside.contract import Exporting
+from images.inside.errors import ArtifactError
+from images.inside.records import ImageFacts
 from targets.executorch_xnnpack import (
     activations,
     apps,

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from images.inside.contract import Bounds, Exporting, ExportJob, ModelFacts, SourceJob
+from images.inside.contract import Exporting
+from images.inside.records import Bounds, ExportJob, ModelFacts, SourceJob
 from targets.onnx_cpu import export
 
 FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")

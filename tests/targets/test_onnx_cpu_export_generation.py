@@ -11,7 +11,8 @@ import onnx
 import pytest
 
 from images.inside import original
-from images.inside.contract import Bounds, Exported, Exporting, ExportJob, ModelFacts, SourceJob
+from images.inside.contract import Exported, Exporting
+from images.inside.records import Bounds, ExportJob, ModelFacts, SourceJob
 from targets.onnx_cpu import export_generation, generate
 from tests.inside import decoders, texting
 
