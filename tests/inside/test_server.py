@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 import logging
 import os
@@ -113,6 +114,17 @@ def test_an_error_has_its_status_and_its_apis_shape(
     answer = client.request(method, path, content=body)
 
     assert (answer.status_code, SHAPES.get(path, plain_error)(answer)) == (status, True)
+
+
+@pytest.mark.parametrize("path", [EMBEDDINGS, PREDICT, INFER])
+def test_a_packed_body_is_refused_for_its_packing(client: httpx.Client, path: str) -> None:
+    answer = client.post(path, content=gzip.compress(b"{}"), headers={"content-encoding": "gzip"})
+
+    assert (answer.status_code, "Content-Encoding: gzip" in answer.text) == (415, True)
+
+
+def test_half_an_emoji_is_told_as_what_it_may_be(client: httpx.Client) -> None:
+    assert "an emoji may be cut in half" in client.post(PREDICT, content=rb'{"inputs": "one \uD83D"}').text
 
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(client: httpx.Client) -> None:
