@@ -250,10 +250,8 @@ def explain(error: Exception, api: Api, trace: Trace) -> ApiError:
 async def read_body(request: Request, limit: int) -> bytes:
     """The request's body. Raises a 413 `ApiError` as soon as it is known to be larger than `limit`, 415 when packed."""
     if (coding := _header(request.scope, b"content-encoding")) not in PLAIN:
-        message = (
-            f"bodies are not unpacked here: send it as it is, without Content-Encoding: {coding.decode('latin-1')}"
-        )
-        raise ApiError(415, message, code="unsupported_encoding")
+        why = f"bodies are not unpacked here: send it as it is, without Content-Encoding: {coding.decode('latin-1')}"
+        raise ApiError(415, why, code="unsupported_encoding")
     if int(_header(request.scope, b"content-length") or 0) > limit:
         raise _too_large(limit)
     chunks, size, more = [], 0, True
