@@ -97,6 +97,7 @@ class Exporting(NamedTuple):
         model: the original's folder.
         out: the artifact's folder; the exporter writes its own files there.
         work: what the reference step left: `source.json`, `reference/` and, for texts, `tokenizer.json`.
+        told: the folder of the files that flags of the target named: `<flag>.jsonl`, one JSON request a line.
         source: which model, for which task.
         job: what to make of it.
 
@@ -105,6 +106,7 @@ class Exporting(NamedTuple):
     model: Path
     out: Path
     work: Path
+    told: Path
     source: SourceJob
     job: ExportJob
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = msgspec.json.decode((options.job / "export/export.json").read_bytes(), type=ExportJob)
     warnings.filterwarnings("ignore")
     options.out.mkdir(parents=True)
-    given = Exporting(options.model, options.out, options.work, source_job, job)
+    given = Exporting(options.model, options.out, options.work, options.job / "export", source_job, job)
     made = _export(given)
     hold(job, made)
     seal(given, made)

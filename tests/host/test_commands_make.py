@@ -39,7 +39,7 @@ def test_a_broken_line_of_a_suite_is_named_by_its_number(invoke: Invoke, tmp_pat
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--suite", "/nowhere.jsonl", "the suite /nowhere.jsonl cannot be read: No such file or directory"),
+        ("--suite", "/nowhere.jsonl", "--suite /nowhere.jsonl cannot be read: No such file or directory"),
         ("--quantize", "int2", f"{TARGET} has no quantisation mode 'int2'"),
         ("--tag", "Not/Valid", "--tag 'Not/Valid' is not an image reference"),
         ("--pooling", "median", "there is no pooling 'median'"),

@@ -97,6 +97,11 @@ def test_a_mode_has_the_flags_that_choose_it_and_no_more() -> None:
     assert [offer.flags for offer in only(target("a", modes=made)).offers] == ["", "--exporter two", "--quantize int8"]
 
 
+def test_a_mode_says_which_file_it_asks_for() -> None:
+    (offer,) = only(target("a", modes=modes(needs=("texts",)))).offers
+    assert offer.flags == "--texts FILE"
+
+
 def test_a_mode_that_upstream_gives_up_is_offered_after_the_others() -> None:
     choice = only(target("a", modes=(*modes(exporter="old", deprecated="take new"), *modes(exporter="new"))))
     assert [offer.deprecated for offer in choice.offers] == ["", "take new"]

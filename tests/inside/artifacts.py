@@ -52,7 +52,7 @@ def exporting(folder: Path, **job: Any) -> Exporting:
     (out / "model.bin").write_bytes(bytes(1000))
     source = SourceJob(model=facts.model, task=facts.task)
     told = ExportJob(**{"target": "table", "exporter": "none", "mode": "none", "bounds": BOUNDS, **job})
-    return Exporting(folder / "model", out, work, source, told)
+    return Exporting(folder / "model", out, work, folder / "told", source, told)
 
 
 def sealed(folder: Path, **job: Any) -> Path:

@@ -22,7 +22,7 @@ def given(tmp_path: Path) -> Exporting:
         (tmp_path / name).mkdir()
     source = SourceJob(model=FACTS, task="text-classification")
     job = ExportJob(target="onnx-cpu", exporter="optimum", mode="none", bounds=Bounds())
-    return Exporting(tmp_path / "model", tmp_path / "out", tmp_path / "work", source, job)
+    return Exporting(tmp_path / "model", tmp_path / "out", tmp_path / "work", tmp_path / "told", source, job)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def exporting(folder: Path, exporter: str, mode: str) -> Exporting:
         (folder / name).mkdir()
     source = SourceJob(model=facts, task="text-generation")
     job = ExportJob(target="onnx-cpu", exporter=exporter, mode=mode, bounds=Bounds())
-    return Exporting(folder / "model", folder / "out", folder / "work", source, job)
+    return Exporting(folder / "model", folder / "out", folder / "work", folder / "told", source, job)
 
 
 class Config:
