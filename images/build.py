@@ -110,6 +110,7 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
         tasks=target.tasks,
         task=request.task,
         refused=target.refused_tasks,
+        elsewhere=spec.by_task(),
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
     )

@@ -143,3 +143,17 @@ def test_a_gguf_file_is_for_no_other_task(tmp_path: Path, cache: Path) -> None:
 def test_of_several_gguf_files_none_is_chosen(tmp_path: Path, cache: Path) -> None:
     folder = write(tmp_path / "chat", {"a.Q4.gguf": "", "b.Q8.gguf": ""})
     assert "no config.json" in refused(folder, cache)
+
+
+def test_a_network_that_is_given_pictures_is_refused_for_a_task_on_texts_that_is_named(
+    folder: Path, cache: Path
+) -> None:
+    write(
+        folder, {"config.json": {"architectures": ["CLIPModel"], "vision_config": {"model_type": "clip_vision_model"}}}
+    )
+    assert "(CLIPModel) is given pictures" in refused(folder, cache, task="feature-extraction")
+
+
+def test_a_tokenizer_of_mistrals_form_is_refused_by_name(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").rename(folder / "tekken.json")
+    assert "tekken.json, of Mistral's own form" in refused(folder, cache)
