@@ -101,6 +101,7 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
     _require_loadable(config)
     task = _task(config, embeds, criteria)
+    _require_labels(config, task)
     code = remote_code.needed(
         names,
         config,
@@ -122,6 +123,19 @@ def _require_loadable(config: Mapping[str, Any]) -> None:
             f"the model's weights are quantised already, by {method}: targets quantise weights themselves",
             "name the model that it was made from, and choose with --quantize",
         )
+
+
+def _require_labels(config: Mapping[str, Any], task: str) -> None:
+    """Raise `ModelError` for names of classes that are not numbered as a network's outputs are."""
+    names = config.get("id2label")
+    if "classification" not in task or not isinstance(names, dict):
+        return
+    if {str(index) for index in range(len(names))} == names.keys():
+        return
+    raise ModelError(
+        f"config.json numbers its labels {', '.join(list(names)[:4])} in id2label: expected 0 to {len(names) - 1}",
+        "number them as the network gives them, from 0 on, and label2id likewise",
+    )
 
 
 def gguf(names: Iterable[str]) -> str:

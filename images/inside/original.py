@@ -118,6 +118,8 @@ def transformer(model: Path, source: SourceJob) -> Any:
         output_loading_info=True,
     )
     _require_weights(loaded, info, source)
+    if "classification" in source.task:
+        _name_labels(loaded.config)
     return loaded.eval()
 
 
@@ -177,6 +179,11 @@ def labels(config: Any) -> list[str]:
     return [str(config.id2label[index]) for index in range(len(config.id2label))]
 
 
+def _name_labels(config: Any) -> None:
+    """Let the original's own answers have the names that the artifact's have: a number for a name stays one there."""
+    config.id2label = dict(enumerate(labels(config)))
+
+
 def _positions(network: Any) -> list[int]:
     """Lengths of the tables of absolute positions; those with a padding row start counting behind it."""
     tables = [
@@ -201,7 +208,9 @@ def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> N
     made = {name for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
     missing = sorted(key for key in {*info["missing_keys"]} - made if "pooler" not in key)
     if missing:
+        pooled = source.task == "feature-extraction" and network.config.is_encoder_decoder
         refuse(
             f"{source.model.id} has no weights for {source.task}: {', '.join(missing[:4])} would be random",
-            "name the task that the checkpoint was trained for with --task",
+            "name the task that the checkpoint was trained for with --task"
+            + (", or a pooling with --pooling, which takes its encoder alone" if pooled else ""),
         )

@@ -157,3 +157,14 @@ def test_a_network_that_is_given_pictures_is_refused_for_a_task_on_texts_that_is
 def test_a_tokenizer_of_mistrals_form_is_refused_by_name(folder: Path, cache: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "tekken.json")
     assert "tekken.json, of Mistral's own form" in refused(folder, cache)
+
+
+@pytest.mark.parametrize("names", [{"1": "no", "2": "yes"}, {"no": "no", "yes": "yes"}])
+def test_labels_that_are_not_numbered_from_0_are_refused(names: dict[str, str], folder: Path, cache: Path) -> None:
+    write(folder, {"config.json": {"architectures": ["BertForSequenceClassification"], "id2label": names}})
+    assert "id2label: expected 0 to 1" in refused(folder, cache)
+
+
+def test_labels_count_for_a_classifier_alone(folder: Path, cache: Path) -> None:
+    write(folder, {"config.json": {"architectures": ["BertForMaskedLM"], "id2label": {"1": "no"}}})
+    assert resolve(folder, cache).task == "fill-mask"

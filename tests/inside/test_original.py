@@ -16,6 +16,9 @@ NAMES = ["input_ids", "token_type_ids", "attention_mask"]
 class Network:
     """A network with two tables: one of numbers, one of indexes."""
 
+    def __init__(self) -> None:
+        self.config = SimpleNamespace(is_encoder_decoder=False)
+
     def forward(self, input_ids: Any, attention_mask: Any) -> None:
         """As DistilBERT: it tells no segments apart."""
 
@@ -41,6 +44,26 @@ def test_a_network_that_does_not_say_what_it_takes_is_given_all() -> None:
 
 def test_indexes_that_a_network_makes_itself_are_no_missing_weights() -> None:
     require("layer.relative_position_index", "bert.pooler.dense.weight")
+
+
+@pytest.mark.parametrize(
+    ("task", "both", "advised"),
+    [("feature-extraction", True, True), ("feature-extraction", False, False), ("text-classification", True, False)],
+)
+def test_an_encoder_without_its_decoder_is_advised_a_pooling(
+    task: str, both: bool, advised: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, job = Network(), SourceJob(model=FACTS, task=task)
+    network.config.is_encoder_decoder = both
+    with pytest.raises(SystemExit):
+        original._require_weights(network, {"missing_keys": ["decoder.weight"], "mismatched_keys": []}, job)
+    assert ("--pooling" in capsys.readouterr().err) is advised
+
+
+def test_numbers_for_names_of_classes_become_names() -> None:
+    config = SimpleNamespace(id2label={1: 7, 0: "no"})
+    original._name_labels(config)
+    assert config.id2label == {0: "no", 1: "7"}
 
 
 @pytest.mark.parametrize("name", ["classifier.weight", "norm.running_mean"])
