@@ -94,7 +94,19 @@ def embeds(names: Collection[str], read: Read, listed: Modules) -> bool:
             f"the model ranks by {kinds[-1]} of sentence-transformers behind its network: no target does that",
             "take a reranker that is a network for text-classification",
         )
+    if prompt := told.get("default_prompt_name") if isinstance(told, dict) else None:
+        _require_pooled(str(prompt), names, read, listed)
     return kind == EMBEDS
+
+
+def _require_pooled(prompt: str, names: Collection[str], read: Read, listed: Modules) -> None:
+    """Raise `ModelError` for a default prompt whose tokens pooling leaves out: artifacts pool whole texts."""
+    pools = [f"{module['path']}/config.json" for module in listed if str(module.get("type")).endswith(".Pooling")]
+    if any(read(path).get("include_prompt") is False for path in pools if path in names):
+        raise ModelError(
+            f"the model's pooling leaves out the tokens of its default prompt {prompt!r}, as no target does",
+            f"remove default_prompt_name from {SENTENCES}, and send texts without that prompt",
+        )
 
 
 def _is_own(module: Mapping[str, Any]) -> bool:

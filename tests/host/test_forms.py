@@ -65,3 +65,17 @@ def test_what_makes_no_vector_by_a_network_is_refused_by_name(
 def test_a_static_model_without_config_is_refused_by_its_module(tmp_path: Path, cache: Path) -> None:
     folder = write(tmp_path / "static", {"modules.json": modules("sentence_transformers.models.StaticEmbedding")})
     assert "begins with StaticEmbedding" in refused(folder, cache)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "included", "taken"), [("query", False, False), ("query", True, True), (None, False, True)]
+)
+def test_a_default_prompt_that_is_not_pooled_is_refused(
+    prompt: str | None, included: bool, taken: bool, folder: Path, cache: Path
+) -> None:
+    write(folder, {"modules.json": MODULES[:2], "1_Pooling/config.json": {"include_prompt": included}})
+    write(folder, {"config_sentence_transformers.json": {"default_prompt_name": prompt}})
+    if taken:
+        assert resolve(folder, cache).task == "feature-extraction"
+    else:
+        assert "leaves out the tokens of its default prompt 'query'" in refused(folder, cache)
