@@ -247,6 +247,43 @@ def test_a_window_that_is_shorter_than_a_sequence_is_refused_where_every_layer_h
     assert ("give --max-length 32" in capsys.readouterr().err) == refused
 
 
+class Layers:
+    """A network with an attention in each of two layers, of which the second says itself what it is."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.config = SimpleNamespace(layer_types=[*kinds] or None)
+        self.layers = [SimpleNamespace(layer_idx=0), SimpleNamespace(layer_idx=1, is_sliding="its own word")]
+
+    def modules(self) -> list[Any]:
+        """All of them."""
+        return [self, *self.layers]
+
+    def forward(self, ids: str, logits_to_keep: int = 0) -> tuple[str, int]:
+        """What it was given."""
+        return ids, logits_to_keep
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"), [(["sliding_attention"] * 2, True), (["full_attention"] * 2, False), ([], None)]
+)
+def test_an_attention_that_does_not_say_whether_it_has_a_window_says_it(kinds: list[str], said: bool | None) -> None:
+    network = Layers(*kinds)
+    export_generation._tell_windows(network)
+    assert [getattr(layer, "is_sliding", None) for layer in network.layers] == [said, "its own word"]
+
+
+def test_logits_are_asked_for_behind_the_last_token_only() -> None:
+    assert export_generation._of_last(Layers)().forward(ids="a", logits_to_keep=0) == ("a", 1)
+
+
+@pytest.mark.parametrize("cap", [50.0, None])
+def test_scores_that_are_capped_are_refused(cap: float | None, capsys: pytest.CaptureFixture[str]) -> None:
+    config = SimpleNamespace(model_type="gemma2", attn_logit_softcapping=cap)
+    with pytest.raises(SystemExit) if cap else nullcontext():
+        export_generation._require_plain_scores(config)
+    assert ("(gemma2) caps its attention's scores at 50" in capsys.readouterr().err) == bool(cap)
+
+
 def made_from(least: int, lengths: list[int]) -> int:
     def make(length: int) -> int:
         if length < least:
