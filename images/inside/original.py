@@ -151,7 +151,7 @@ def image_processor(model: Path, source: SourceJob) -> Any:
 
 def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:
     """The most tokens of one input: the least of what tokenizer, positions, model and user say."""
-    stated = [fast.model_max_length, own, source.max_length, *_positions(network)]
+    stated = [fast.model_max_length, own, source.max_length, *_positions(network), _switched(network.config, source)]
     limits = [int(limit) for limit in stated if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=DEFAULT_LENGTH)
 
@@ -192,6 +192,18 @@ def _positions(network: Any) -> list[int]:
         if name.endswith("position_embeddings") and hasattr(module, "weight")
     ]
     return tables or [getattr(network.config, "max_position_embeddings", 0) or 0]
+
+
+def _switched(config: Any, source: SourceJob) -> int:
+    """The tokens behind which rotary positions become others (longrope): an exported graph has one set. 0 for none.
+
+    What answers in its weights' own numbers is transformers itself, which has both.
+    """
+    rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if source.dtype == "auto" or rotary.get("rope_type", rotary.get("type")) != "longrope":
+        return 0
+    own = rotary.get("original_max_position_embeddings")
+    return int(own or getattr(config, "original_max_position_embeddings", 0) or 0)
 
 
 def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> None:
