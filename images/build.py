@@ -96,7 +96,7 @@ class Prepared:
 def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
     """Everything up to the decision: target, model, bases, plan. Changes nothing but caches."""
     target = spec.load(request.target)
-    plan.require_mode(target, request.options.mode)
+    plan.require_mode(target, request.options.mode, request.options.extra)
     for environment in target.environments:
         locks.check_current(
             target.lock_source(environment),
@@ -115,7 +115,8 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
         trust_remote_code=request.options.trust_remote_code,
     )
     found = model.resolve(request.model, criteria, cache=config.cache, report=progress.detail)
-    suite.require(request.options.suite, found.task)
+    for flag, content in {suite.FLAG: request.options.suite, **request.options.requests}.items():
+        suite.require(content, found.task, flag)
     bases, named = _bases(config, progress)
     job = plan.make(
         target,

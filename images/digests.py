@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from images.inside.contract import FileDigest
+from images.inside.records import FileDigest
 
 RACY = 2_000_000_000
 """Nanoseconds: a file changed that recently may change again without its time stamp showing it."""

@@ -1,4 +1,6 @@
-"""Every error that a user can meet, in one place: its kind, its exit code, its form.
+"""Every error that a user of the commands can meet, in one place: its kind, its exit code, its form.
+
+What goes wrong inside an image is in `images.inside.errors`; `images.verify` says which kind a failed proof stands for.
 
 An error says what happened (with what was expected) and what to do next. Nothing else is printed for a user's mistake,
 and no credential is.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from images.engine import Engine
 from images.errors import EngineError, GateError, UsageError, disk_guard
-from images.inside.contract import ArtifactError, Manifest, read_manifest
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest, read_manifest
 from images.inside.smoke import check_files
 from images.record import ARTIFACT
 

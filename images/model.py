@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from images import digests, files, hub, packages, selection
 from images.errors import ModelError, disk_guard
-from images.inside.contract import FileDigest, ModelFacts
+from images.inside.records import FileDigest, ModelFacts
 from images.progress import Report, silent
 from images.selection import Criteria, Select, Selection
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from images.errors import UsageError
-from images.inside.contract import SCHEMA, ExportJob, ModelFacts, SourceJob
+from images.inside.records import SCHEMA, ExportJob, ModelFacts, SourceJob
 from images.spec import Mode, TargetSpec
 
 LABEL = "dev.modelyard"
@@ -42,6 +42,7 @@ class Options:
         extra: the flags that targets add, as given: by name, only those that differ from nothing and from False.
         tag: image reference; empty for one made of model and target.
         suite: the user's own inputs, one JSON request a line.
+        requests: contents of the files that flags of targets name, by flag; one JSON request a line.
         override: the reason for which a failed gate is accepted; empty to hold the gate.
 
     """
@@ -51,6 +52,7 @@ class Options:
     extra: Mapping[str, str | bool] = field(default_factory=dict)
     tag: str = ""
     suite: bytes = b""
+    requests: Mapping[str, bytes] = field(default_factory=dict)
     pooling: str = ""
     max_length: int = 0
     trust_remote_code: bool = False
@@ -110,12 +112,13 @@ def make(
 
     Raises:
         UsageError: the mode, exporter or pooling does not exist, the tag is not an image reference, the cap is no
-            length, or the target has no such flag.
+            length, the target has no such flag, or the mode lacks one that it needs or has one that it does not take.
 
     """
     _check(options, task)
     mode = choose_mode(target, task, options.mode, options.exporter)
-    given = flags(target, options.extra)
+    given = {**flags(target, options.extra), **{name: _sha256(text) for name, text in options.requests.items()}}
+    _require_needs(target, mode, options.extra)
     source = SourceJob(
         model=model,
         task=task,
@@ -141,6 +144,7 @@ def make(
         "job/source/source.json": msgspec.json.encode(source),
         "job/export/export.json": msgspec.json.encode(export),
         **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
+        **{f"job/export/{name}.jsonl": text for name, text in options.requests.items()},
         **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in target.used(mode.exporter)},
     }
     return Plan(
@@ -159,8 +163,8 @@ def make(
     )
 
 
-def require_mode(target: TargetSpec, name: str) -> None:
-    """Raise `UsageError` for a mode that no task of the target has: known before any model is."""
+def require_mode(target: TargetSpec, name: str, given: Collection[str] = ()) -> None:
+    """Raise `UsageError` for a mode that no task of the target has, or without its flags: known before any model is."""
     names = list(dict.fromkeys(mode.name for mode in target.modes))
     if name in target.refused:
         raise UsageError(
@@ -168,6 +172,8 @@ def require_mode(target: TargetSpec, name: str) -> None:
         )
     if name and name not in names:
         raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
+    if name:
+        _require_needs(target, next(mode for mode in target.modes if mode.name == name), given)
 
 
 def choose_mode(target: TargetSpec, task: str, name: str, exporter: str = "") -> Mode:
@@ -198,6 +204,18 @@ def flags(target: TargetSpec, extra: Mapping[str, str | bool]) -> dict[str, str 
         if isinstance(value, str) and not re.fullmatch(option.pattern, value):
             raise UsageError(f"--{name} {value!r} is not what it takes", option.summary)
     return {name: extra.get(name, option.default) for name, option in target.options.items()}
+
+
+def _require_needs(target: TargetSpec, mode: Mode, given: Collection[str]) -> None:
+    for name in mode.needs:
+        if name not in given:
+            raise UsageError(f"{mode.name} of {target.name} needs --{name}", target.options[name].summary)
+    for other in target.modes:
+        if unread := [name for name in other.needs if name in given and name not in mode.needs]:
+            raise UsageError(
+                f"--{unread[0]} changes nothing in {mode.name} of {target.name}",
+                f"leave it out, or ask for --quantize {other.name}",
+            )
 
 
 def longest(target: TargetSpec, given: Mapping[str, str | bool], cap: int) -> int:
@@ -272,4 +290,8 @@ def _check(options: Options, task: str) -> None:
 
 def _digest(texts: Mapping[str, bytes], bases: Mapping[str, str]) -> str:
     parts = {path: hashlib.sha256(text).hexdigest() for path, text in texts.items()} | dict(bases)
-    return f"sha256:{hashlib.sha256(msgspec.json.encode(parts, order='sorted')).hexdigest()}"
+    return _sha256(msgspec.json.encode(parts, order="sorted"))
+
+
+def _sha256(text: bytes) -> str:
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from images.build import Built
 from images.engine import Engine
 from images.inside import compare
-from images.inside.contract import Bounds
 from images.inside.generation.proof import SUITE
+from images.inside.records import Bounds
 from images.plan import Plan
 from images.recommend import Advice, Choice, Facts, Offer
 from images.record import MIB, Record

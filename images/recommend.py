@@ -251,7 +251,8 @@ def _flags(target: TargetSpec, mode: Mode, task: str) -> str:
     """The flags that choose this mode, and no more than are needed."""
     usual = plan.choose_mode(target, task, mode.name)
     quantize = f"--quantize {mode.name}" if mode.name != plan.choose_mode(target, task, "").name else ""
-    return " ".join(filter(None, [quantize, f"--exporter {mode.exporter}" if mode != usual else ""]))
+    needs = [f"--{name} FILE" for name in mode.needs]
+    return " ".join(filter(None, [quantize, f"--exporter {mode.exporter}" if mode != usual else "", *needs]))
 
 
 def _command(target: TargetSpec, offer: Offer, wanted: Wanted) -> str:

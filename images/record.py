@@ -11,7 +11,7 @@ import msgspec
 from images.engine import Engine
 from images.errors import EngineError, GateError, UsageError
 from images.inside import compare
-from images.inside.contract import FileDigest, Manifest, Struct
+from images.inside.records import FileDigest, Manifest, Struct
 from images.inside.report import Report
 from images.plan import Plan
 from images.spec import TargetSpec

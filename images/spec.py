@@ -8,7 +8,7 @@ import msgspec
 
 from images.config import ROOT
 from images.errors import UsageError
-from images.inside.contract import Bounds
+from images.inside.records import Bounds
 
 FACTS = "target.toml"
 AT_LEAST_ONE = msgspec.Meta(min_length=1)
@@ -26,6 +26,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         deprecated: that upstream gives it up, and what to take instead; empty while it does not.
         bits: of a weight in the artifact; 0 where it keeps the model's own.
         tried: values of `model_type` in config.json with which its exporter was tried, where it does not take them all.
+        needs: the target's own flags that it cannot do without; no other mode takes them.
 
     """
 
@@ -37,6 +38,7 @@ class Mode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     deprecated: str = ""
     bits: int = 0
     tried: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +65,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         pattern: regular expression of the values that it takes.
         mounts_model: the value by which the model's weights stay outside of the image, to be mounted when it runs.
         caps_length: whether the largest number in its value caps the tokens of an input, as `--max-length` does.
+        requests: whether it names a file with one JSON request a line; the exporter gets the file, and its digest.
 
     """
 
@@ -71,6 +74,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pattern: str = ".+"
     mounts_model: str = ""
     caps_length: bool = False
+    requests: bool = False
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

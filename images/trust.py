@@ -8,7 +8,7 @@ from images import attest, sign
 from images.attest import KINDS
 from images.engine import Engine
 from images.errors import TrustError
-from images.inside.contract import Struct
+from images.inside.records import Struct
 from images.oci import Layer, Manifest, as_object
 from images.progress import Progress
 from images.push import cosign_tag, labels

@@ -7,7 +7,7 @@ import msgspec
 from images import devices
 from images.engine import HARDENED, Engine
 from images.errors import EngineError, GateError, ImageError, MachineError
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.inside.report import Report
 
 ISOLATED = ("--network=none", *HARDENED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-UNIT_TESTS = {Path(__file__).parent / folder for folder in ("host", "inside", "every_target")}
+UNIT_TESTS = {Path(__file__).parent / folder for folder in ("host", "inside", "targets", "every_target")}
 STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 TALKS = {"socket.connect", "socket.getaddrinfo", "socket.sendto"}
 MARKER = "starts_programs: a unit test that starts programs on purpose, such as pip or a shell script of its own"

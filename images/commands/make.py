@@ -129,6 +129,7 @@ def build(
         extra=extra,
         tag=tag,
         suite=_suite(suite),
+        requests=_requests(target_of(target), extra),
         pooling=pooling,
         max_length=max_length,
         override=accept_failed_gate,
@@ -151,6 +152,12 @@ def _suite(file: str) -> bytes:
     from images import suite
 
     return suite.read(Path(file)) if file else b""
+
+
+def _requests(target: str, extra: Mapping[str, str | bool]) -> dict[str, bytes]:
+    from images import suite
+
+    return suite.named(spec.load(target).options, extra)
 
 
 @task(

@@ -89,7 +89,7 @@ def check(context: Context) -> None:
     """Ruff, mypy, rendered Dockerfiles and locks up to date, unit tests."""
     for command in ("ruff check .", "ruff format --check .", "mypy", "invoke render --check"):
         _python(context, command)
-    _python(context, "pytest tests/host tests/inside tests/every_target -q")
+    _python(context, "pytest tests/host tests/inside tests/targets tests/every_target -q")
 
 
 @task(

@@ -1,1 +1,1 @@
-"""What is copied into every image: the contract, the gate, the server. Imports nothing else of `images`."""
+"""What is copied into every image: contract, records, gate and server. Imports nothing else of `images`."""

@@ -9,15 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from images.inside.errors import Exit, FatalError
+
 ARTIFACT = Path("/artifact")
 USAGE = 64
-"""EX_USAGE of sysexits.h: none of the contract's codes, which speak of the artifact."""
+"""EX_USAGE of sysexits.h: none of `Exit`'s codes, which speak of the artifact."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(argv)
-    code: int = options.command(options)
+    try:
+        code: int = options.command(options)
+    except FatalError as error:
+        print(f"modelyard: {error.exit_code.words.lower()}: {error}", file=sys.stderr)
+        return error.exit_code
     return code
 
 
@@ -75,7 +81,7 @@ def _url(text: str) -> str:
 
 def _serve(options: argparse.Namespace) -> int:
     from images.inside import server, settings, smoke
-    from images.inside.contract import ArtifactError, Exit, read_manifest
+    from images.inside.records import read_manifest
 
     try:
         chosen = settings.from_args(options, os.environ)
@@ -83,9 +89,6 @@ def _serve(options: argparse.Namespace) -> int:
     except settings.SettingsError as error:
         print(f"modelyard: {error}", file=sys.stderr)
         return USAGE
-    except ArtifactError as error:
-        print(f"modelyard: the artifact is damaged: {error}", file=sys.stderr)
-        return Exit.DAMAGED
     return server.serve(manifest, chosen, lambda: smoke.checked(options.artifact, manifest, chosen))
 
 
@@ -106,26 +109,16 @@ def _smoke(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from images.inside import bench
-    from images.inside.contract import ArtifactError, Exit
 
-    try:
-        result = bench.run(options.artifact, options.seconds, options.lengths, options.clients)
-    except ArtifactError as error:
-        print(f"modelyard: {error}", file=sys.stderr)
-        return Exit.DAMAGED
+    result = bench.run(options.artifact, options.seconds, options.lengths, options.clients)
     print(json.dumps(bench.as_json(result)) if options.json else bench.table(result))
     return Exit.PASS
 
 
 def _info(options: argparse.Namespace) -> int:
     from images.inside import info
-    from images.inside.contract import ArtifactError, Exit
 
-    try:
-        facts = info.collect(options.artifact)
-    except ArtifactError as error:
-        print(f"modelyard: the artifact is damaged: {error}", file=sys.stderr)
-        return Exit.DAMAGED
+    facts = info.collect(options.artifact)
     print(json.dumps(facts) if options.json else info.table(facts))
     return Exit.PASS
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.inside import tasks
-from images.inside.contract import ArtifactError, GenerationFacts, ImageFacts, Manifest, Struct, read_manifest
+from images.inside.errors import ArtifactError, CannotRunError, Exit
 from images.inside.generation import bench as generation
 from images.inside.generation.bench import Generation
 from images.inside.prompts import Prompts
+from images.inside.records import GenerationFacts, ImageFacts, Manifest, Struct, read_manifest
 from images.inside.text import Tokenizer
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven small boats sail past an old stone bridge "
@@ -99,7 +100,7 @@ class Benchmark(Struct, kw_only=True):
 
 
 def run(artifact: Path, seconds: float, lengths: Sequence[int], clients: Sequence[int]) -> Benchmark:
-    """Measure the artifact's server. Raises `ArtifactError` when it does not come up.
+    """Measure the artifact's server. Raises `FatalError` when it does not come up.
 
     Args:
         artifact: the artifact's folder.
@@ -242,7 +243,8 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
         except OSError:
             pass
         time.sleep(0.05)
-    raise ArtifactError(f"the server ended with exit code {process.returncode} before it was ready")
+    kind = ArtifactError if process.returncode == Exit.DAMAGED else CannotRunError
+    raise kind(f"the server ended with exit code {process.returncode} before it was ready")
 
 
 def _single(process: "subprocess.Popen[bytes]", port: int, sample: Sample, seconds: float) -> Single:

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from images.inside.contract import ArtifactError, Bounds, Case, FloatArray, Outputs, Struct, Task
+from images.inside.contract import FloatArray, Outputs, Task
+from images.inside.errors import ArtifactError
+from images.inside.records import Bounds, Case, Struct
 
 CASES = "cases.json"
 OUTPUTS = "outputs.npz"

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from images.inside.contract import Manifest
 from images.inside.events import MEDIA_TYPE
+from images.inside.records import Manifest
 from images.inside.web import Api, Route
 
 JSON = "application/json"

@@ -18,19 +18,8 @@ from pathlib import Path
 import msgspec
 
 from images.inside import compare, modality, original
-from images.inside.contract import (
-    MANIFEST,
-    REFERENCE,
-    Export,
-    Exported,
-    Exporting,
-    ExportJob,
-    FileDigest,
-    Manifest,
-    Source,
-    SourceJob,
-    write_json,
-)
+from images.inside.contract import Export, Exported, Exporting
+from images.inside.records import MANIFEST, REFERENCE, ExportJob, FileDigest, Manifest, Source, SourceJob, write_json
 from images.inside.vision import decoding
 
 MIB = 2**20
@@ -48,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = msgspec.json.decode((options.job / "export/export.json").read_bytes(), type=ExportJob)
     warnings.filterwarnings("ignore")
     options.out.mkdir(parents=True)
-    given = Exporting(options.model, options.out, options.work, source_job, job)
+    given = Exporting(options.model, options.out, options.work, options.job / "export", source_job, job)
     made = _export(given)
     hold(job, made)
     seal(given, made)

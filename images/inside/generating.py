@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import starlette.requests
 
-from images.inside.contract import GenerationFacts
 from images.inside.engine.keeper import Keeper
 from images.inside.engine.relay import Patience, Relay
 from images.inside.generation.answer import Answer, Piece
@@ -21,6 +20,7 @@ from images.inside.loaded import LoadedEngine, LoadedGenerator
 from images.inside.logs import log
 from images.inside.metrics import GeneratingMetrics
 from images.inside.prompts import Prompts
+from images.inside.records import GenerationFacts
 from images.inside.service import Service, note
 from images.inside.web import ApiError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from images.inside.contract import read_manifest
 from images.inside.export import installed
+from images.inside.records import read_manifest
 
 
 def collect(artifact: Path) -> dict[str, Any]:

@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from images.inside import modality, tasks
-from images.inside.contract import (
-    ArtifactError,
-    GenerationFacts,
-    LoadRunner,
-    Manifest,
-    Outputs,
-    Prepared,
-    Runner,
-    Task,
-    read_manifest,
-)
+from images.inside.contract import LoadRunner, Outputs, Prepared, Runner, Task
 from images.inside.engine.contract import Prepare, Wish
 from images.inside.engine.process import Process
+from images.inside.errors import ArtifactError
 from images.inside.generation.contract import Generator
 from images.inside.prompts import Prompts
+from images.inside.records import GenerationFacts, Manifest, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)

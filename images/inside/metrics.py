@@ -15,8 +15,8 @@ from prometheus_client import (
 )
 
 from images.inside.batching import Batch, Batcher
-from images.inside.contract import Manifest
 from images.inside.generation.scheduler import Load, Step
+from images.inside.records import Manifest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)

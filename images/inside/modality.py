@@ -12,7 +12,9 @@ import numpy as np
 
 from images.inside import collate
 from images.inside.compare import PIXELS
-from images.inside.contract import ArtifactError, FloatArray, Manifest, Outputs, Pixels, Runner, Source
+from images.inside.contract import FloatArray, Outputs, Pixels, Runner
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest, Source
 from images.inside.text import TOKENIZER, Tokenizer
 from images.inside.vision.preprocessing import Preprocessor
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from images.inside.contract import Batch, Embedding, Outputs, SourceJob
+from images.inside.contract import Batch, Outputs
+from images.inside.records import Embedding, SourceJob
 
 ERROR = "MODELYARD-ERROR"
 """Starts the line by which a step in the builder tells the host what is wrong with a user's model."""

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from images.inside.contract import GenerationFacts, InputError
+from images.inside.errors import InputError
 from images.inside.generation.chat import ChatTemplate
 from images.inside.generation.detokenize import Detokenizer
+from images.inside.records import GenerationFacts
 from images.inside.text import read_backend
 
 if TYPE_CHECKING:

@@ -18,24 +18,11 @@ import numpy as np
 
 from images.inside import collate, compare, original, suite, tasks
 from images.inside.compare import Reference
-from images.inside.contract import (
-    REFERENCE,
-    Bounds,
-    Case,
-    InputError,
-    Item,
-    Manifest,
-    NoRoomError,
-    NoTokensError,
-    Outputs,
-    Runner,
-    Source,
-    SourceJob,
-    Task,
-    write_json,
-)
+from images.inside.contract import Item, Outputs, Runner, Task
+from images.inside.errors import InputError, NoRoomError, NoTokensError
 from images.inside.generation import inputs, recording
 from images.inside.prompts import Prompts
+from images.inside.records import REFERENCE, Bounds, Case, Manifest, Source, SourceJob, write_json
 from images.inside.text import TOKENIZER, Tokenizer
 from images.inside.vision import recording as recording_of_pictures
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from images.inside.compare import Figures
-from images.inside.contract import Bounds, Exit, Struct
+from images.inside.errors import Exit
+from images.inside.records import Bounds, Struct
 
 MARKS = {True: "ok", False: "FAILED"}
 
@@ -88,7 +89,7 @@ def _lines(report: Report) -> Iterator[str]:
     for miss in report.misses:
         yield f"  {miss}"
     yield ""
-    yield f"  {Exit(report.exit).name.replace('_', ' ')} (exit code {report.exit})"
+    yield f"  {Exit(report.exit).words} (exit code {report.exit})"
 
 
 def _figures(measured: Sequence[Figures]) -> Iterator[str]:

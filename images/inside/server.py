@@ -16,7 +16,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from images.inside import huggingface, logs
-from images.inside.contract import ArtifactError, CannotRunError, Exit, GenerationFacts, Manifest, OutputsDifferError
+from images.inside.errors import Exit, FatalError
 from images.inside.generating import Generating
 from images.inside.huggingface import HuggingFace
 from images.inside.loaded import Model, describe
@@ -30,6 +30,7 @@ from images.inside.openai.responses import Responses
 from images.inside.openinference import OpenInference, Probes
 from images.inside.operations import Operations
 from images.inside.predicting import Predicting
+from images.inside.records import GenerationFacts, Manifest
 from images.inside.service import Service, State, Work
 from images.inside.settings import Settings
 from images.inside.web import ApiError, Edge, Endpoint, Route, error_response
@@ -170,10 +171,8 @@ class Server(uvicorn.Server):
         match self.failure:
             case None:
                 return Exit.PASS
-            case ArtifactError():
-                return Exit.DAMAGED
-            case OutputsDifferError():
-                return Exit.DIFFERS
+            case FatalError(exit_code=code):
+                return code
         return Exit.CANNOT_RUN
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -234,7 +233,7 @@ class Server(uvicorn.Server):
         self.settled.set()
 
     def _fail(self, error: BaseException) -> None:
-        expected = isinstance(error, ArtifactError | CannotRunError | OutputsDifferError)
+        expected = isinstance(error, FatalError)
         fields = {"reason": str(error), "kind": type(error).__name__}
         logs.logger.error("not ready", exc_info=None if expected else error, extra={"fields": fields})
         self.failure = error

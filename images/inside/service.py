@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from images.inside.contract import InputError, Manifest
+from images.inside.errors import InputError
 from images.inside.metrics import Metrics
+from images.inside.records import Manifest
 from images.inside.settings import Settings
 from images.inside.text import Tokenizer
 from images.inside.web import ApiError, Trace, read_body

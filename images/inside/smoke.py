@@ -20,23 +20,15 @@ import numpy as np
 
 from images.inside import compare, gate, loaded, server, threads
 from images.inside.compare import Figures, Miss, Reference
-from images.inside.contract import (
-    REFERENCE,
-    ArtifactError,
-    Bounds,
-    CannotRunError,
-    Exit,
-    Manifest,
-    Outputs,
-    OutputsDifferError,
-    read_manifest,
-)
+from images.inside.contract import Outputs
 from images.inside.engine import proof as of_engines
 from images.inside.engine.contract import Wish
+from images.inside.errors import ArtifactError, CannotRunError, Exit, FatalError, OutputsDifferError
 from images.inside.export import digests
 from images.inside.generation import bench, proof
 from images.inside.loaded import Loaded, LoadedEngine, LoadedGenerator, Model, describe
 from images.inside.logs import log
+from images.inside.records import REFERENCE, Bounds, Manifest, read_manifest
 from images.inside.report import Check, Latency, Report, TokenLatency
 from images.inside.settings import Settings, from_environment
 
@@ -49,11 +41,6 @@ ANSWERS, ANSWER = 10, 16
 """Answers behind the latency of a model that generates, and the tokens of each."""
 SETTINGS = Settings(log_level="error", max_body_bytes=1 << 30, max_inputs=1 << 20)
 """The tested server's: a suite of one's own may be large."""
-EXITS: Mapping[type[Exception], Exit] = {
-    ArtifactError: Exit.DAMAGED,
-    CannotRunError: Exit.CANNOT_RUN,
-    OutputsDifferError: Exit.DIFFERS,
-}
 
 
 def check_files(artifact: Path, manifest: Manifest) -> str:
@@ -136,7 +123,7 @@ def _measured(model: Model, reference: Reference) -> list[Figures]:
     """The gate's figures. A runtime that fails on an input says nothing of what the original says."""
     try:
         return gate.measure(model, reference)
-    except tuple(EXITS):
+    except FatalError:
         raise
     except Exception as error:  # runtimes' errors share no base class
         raise OutputsDifferError(f"the runtime fails on the suite: {str(error) or type(error).__name__}") from error
@@ -182,8 +169,8 @@ class _Smoke:
             model = self._step("load", self._load)
             reference = self._step("reference", lambda: self._reference(model))
             self._step("http", lambda: self._timed(model, reference))
-        except tuple(EXITS) as error:
-            return self._report(EXITS[type(error)])
+        except FatalError as error:
+            return self._report(error.exit_code)
         finally:
             if isinstance(model := self.found.get("load"), LoadedEngine):
                 model.process.end()
@@ -193,7 +180,7 @@ class _Smoke:
         since = time.perf_counter()
         try:
             value, detail = action()
-        except tuple(EXITS) as error:
+        except FatalError as error:
             self.checks.append(Check(name=name, passed=False, detail=str(error), seconds=time.perf_counter() - since))
             raise
         self.checks.append(Check(name=name, passed=True, detail=detail, seconds=time.perf_counter() - since))

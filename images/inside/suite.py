@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from images.inside.contract import InputError, Struct
+from images.inside.errors import InputError
+from images.inside.records import Struct
 
 MASK = "[mask]"
 """Stands in the texts of `MASKED` for a tokenizer's own mask token."""
@@ -134,7 +135,7 @@ def read(content: bytes, task: Payloads) -> list[Input]:
     lines = enumerate(content.split(b"\n"), start=1)
     inputs = [Input(f"line-{number}", _payload(line, number, task)) for number, line in lines if line.strip()]
     if not inputs:
-        raise InputError("the suite is empty; one JSON payload a line is expected")
+        raise InputError("the file is empty; one JSON payload a line is expected")
     return inputs
 
 
@@ -143,5 +144,5 @@ def _payload(line: bytes, number: int, task: Payloads) -> dict[str, Any]:
         payload = msgspec.json.decode(line)
         msgspec.convert(payload, task.payload_type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"line {number} of the suite: {error}") from error
+        raise InputError(f"line {number}: {error}") from error
     return dict(payload)

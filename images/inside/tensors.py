@@ -8,7 +8,9 @@ import numpy as np
 from msgspec import Meta
 
 from images.inside import collate
-from images.inside.contract import FloatArray, InputError, IntArray, Item, Manifest, TooLongError
+from images.inside.contract import FloatArray, IntArray, Item
+from images.inside.errors import InputError, TooLongError
+from images.inside.records import Manifest
 from images.inside.service import VOCABULARY, check_vocabulary
 from images.inside.text import Tokenizer
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from images.inside.contract import ArtifactError, InputError, Item, Manifest, NoRoomError, NoTokensError, TooLongError
+from images.inside.contract import Item
+from images.inside.errors import ArtifactError, InputError, NoRoomError, NoTokensError, TooLongError
+from images.inside.records import Manifest
 
 if TYPE_CHECKING:
     import tokenizers

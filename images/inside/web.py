@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from images.inside.batching import QueueFullError
-from images.inside.contract import InputError, TooLargeError
+from images.inside.errors import InputError, TooLargeError
 from images.inside.logs import log, logger
 from images.inside.metrics import Metrics
 

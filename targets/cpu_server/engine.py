@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from images.inside import threads
-from images.inside.contract import CannotRunError, Manifest
 from images.inside.engine.contract import Launch, Wish
+from images.inside.errors import CannotRunError
+from images.inside.records import Manifest
 from images.inside.transformers_serve.launch import Memory, launch
 
 DEVICE = "cpu"

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from images.inside import threads
-from images.inside.contract import CannotRunError, Manifest
 from images.inside.engine.contract import Launch, Wish
+from images.inside.errors import CannotRunError
+from images.inside.records import Manifest
 from images.inside.transformers_serve.launch import Memory, launch
 from targets.cuda_server import gpu
 

@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from images.inside.contract import CannotRunError
+from images.inside.errors import CannotRunError
 
 DRIVER, MANAGEMENT = "libcuda.so.1", "libnvidia-ml.so.1"
 START = (

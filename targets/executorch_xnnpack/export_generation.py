@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from images.inside import original
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.executorch_xnnpack import activations
 from targets.executorch_xnnpack.quantize import RECIPES
 

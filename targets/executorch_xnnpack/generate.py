@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from images.inside.contract import ArtifactError, FloatArray, Manifest
+from images.inside.contract import FloatArray
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest
 from targets.executorch_xnnpack import program
 from targets.executorch_xnnpack.program import Program, ProgramError
 

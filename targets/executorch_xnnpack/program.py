@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images.inside.contract import ArtifactError, Manifest
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest
 
 LIBRARY = Path(__file__).parents[2] / "executorch" / "libprogram.so"
 """Where the image has it, beside ExecuTorch's own libraries."""

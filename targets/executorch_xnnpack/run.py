@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from images.inside.compare import PIXELS
-from images.inside.contract import Batch, FloatArray, Manifest, Outputs
+from images.inside.contract import Batch, FloatArray, Outputs
+from images.inside.records import Manifest
 from targets.executorch_xnnpack import program
 from targets.executorch_xnnpack.program import Program
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
-from images.inside.contract import REFERENCE, Exported, Exporting
+from images.inside.contract import Exported, Exporting
+from images.inside.records import REFERENCE
 from targets.onnx_cpu import export_generation
 
 EXPORTERS: Mapping[str, Callable[[Exporting], Exported]] = {"text-generation": export_generation.export}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import onnxruntime
 
-from images.inside.contract import ArtifactError, Manifest
+from images.inside.errors import ArtifactError
 from images.inside.generation.contract import Generator
+from images.inside.records import Manifest
 from targets.onnx_cpu.concatenating import Concatenating
 from targets.onnx_cpu.graph import Graph
 from targets.onnx_cpu.in_place import InPlace

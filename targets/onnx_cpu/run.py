@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from images.inside.contract import ArtifactError, Batch, FloatArray, Manifest, Outputs
+from images.inside.contract import Batch, FloatArray, Outputs
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest
 
 
 class OnnxRunner:

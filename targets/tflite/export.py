@@ -10,7 +10,8 @@ from pathlib import Path
 
 from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
-from images.inside.contract import REFERENCE, Exported, Exporting, Source, write_json
+from images.inside.contract import Exported, Exporting
+from images.inside.records import REFERENCE, Source, write_json
 from targets.tflite import export_generation, export_litert, export_optimum_tf, metadata, quantize, shapes
 
 ENTRY = "model.tflite"

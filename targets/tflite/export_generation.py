@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from images.inside import original
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.tflite import cached, tensorflow_stand_in
 
 

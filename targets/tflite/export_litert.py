@@ -8,7 +8,8 @@ from typing import Any
 
 from images.inside import original
 from images.inside.compare import PIXELS
-from images.inside.contract import Exporting, ImageFacts, Source
+from images.inside.contract import Exporting
+from images.inside.records import ImageFacts, Source
 from targets.tflite import shapes
 
 VECTOR = "sentence_embedding"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from images.inside import newer
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.tflite import shapes
 
 VECTOR = "sentence_embedding"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from images.inside.contract import ArtifactError, Manifest
+from images.inside.errors import ArtifactError
+from images.inside.records import Manifest
 from targets.tflite import cached, run
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from images.inside.compare import PIXELS
-from images.inside.contract import Manifest
+from images.inside.records import Manifest
 from targets.tflite import cached, generate, run
 
 

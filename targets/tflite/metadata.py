@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from images.inside.text import TOKENIZER
 
 FIELD, IDENTIFIER = "TFLITE_METADATA", b"M001"

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from images.inside.contract import ArtifactError, Batch, CannotRunError, Manifest, Outputs
+from images.inside.contract import Batch, Outputs
+from images.inside.errors import ArtifactError, CannotRunError
+from images.inside.records import Manifest
 from targets.tflite import shapes
 
 

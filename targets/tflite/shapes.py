@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from images.inside import collate
-from images.inside.contract import ArtifactError, FloatArray, IntArray, Manifest, Outputs, TooLongError
+from images.inside.contract import FloatArray, IntArray, Outputs
+from images.inside.errors import ArtifactError, TooLongError
+from images.inside.records import Manifest
 
 PREFIX = "tokens_"
 """Before the length in a signature's name."""
@@ -79,7 +81,7 @@ def fit(row: Mapping[str, IntArray], known: Sequence[int], manifest: Manifest, d
     """
     tokens = int(np.count_nonzero(row["attention_mask"]))
     length = smallest(known, tokens)
-    source, real = span(tokens, len(row["input_ids"]), manifest), span(tokens, length, manifest)
+    source, real = collate.span(tokens, len(row["input_ids"]), manifest), collate.span(tokens, length, manifest)
     given = dict(zip(row, np.zeros((len(row), 1, length), dtype), strict=True))
     given["input_ids"].fill(manifest.pad_token_id)
     for each, array in given.items():
@@ -98,13 +100,8 @@ def _cut(array: FloatArray, placed: Fit, width: int, manifest: Manifest) -> Floa
         return exact
     tokens = placed.real.stop - placed.real.start
     wide = np.zeros((width, *exact.shape[1:]), np.float32)
-    wide[span(tokens, width, manifest)] = exact[placed.real]
+    wide[collate.span(tokens, width, manifest)] = exact[placed.real]
     return wide
-
-
-def span(tokens: int, length: int, manifest: Manifest) -> slice:
-    """Where so many tokens stand in a row of that length."""
-    return slice(length - tokens, length) if manifest.padding_side == "left" else slice(0, tokens)
 
 
 def delegated(operators: Sequence[Mapping[str, Any]]) -> float:

@@ -8,7 +8,8 @@ import msgspec
 
 from images.inside import export as sealing
 from images.inside import modality, original
-from images.inside.contract import Batch, Bounds, Exported, Exporting, Manifest
+from images.inside.contract import Batch, Exported, Exporting
+from images.inside.records import Bounds, Manifest
 from targets.torchscript import aoti, run, shapes, trace, wrapped
 from targets.torchscript.shapes import Found, Inputs, Pictures, Shape, Texts
 from targets.torchscript.signature import Signature

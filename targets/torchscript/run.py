@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from images.inside import collate
-from images.inside.contract import ArtifactError, Batch, CannotRunError, FloatArray, Manifest, Outputs
+from images.inside.contract import Batch, FloatArray, Outputs
+from images.inside.errors import ArtifactError, CannotRunError
+from images.inside.records import Manifest
 from targets.torchscript import libtorch
 from targets.torchscript.signature import Signature
 

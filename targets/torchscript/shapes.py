@@ -7,7 +7,8 @@ import numpy as np
 
 from images.inside import collate, modality, suite
 from images.inside.compare import PIXELS
-from images.inside.contract import Batch, FloatArray, ImageFacts, Item, Manifest, Outputs, Pixels, Runner
+from images.inside.contract import Batch, FloatArray, Item, Outputs, Pixels, Runner
+from images.inside.records import ImageFacts, Manifest
 from images.inside.text import Tokenizer
 
 ROWS = (1, 2, 3, 4)

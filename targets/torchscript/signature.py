@@ -5,7 +5,8 @@ from typing import Self
 
 import msgspec
 
-from images.inside.contract import ArtifactError, Struct, write_json
+from images.inside.errors import ArtifactError
+from images.inside.records import Struct, write_json
 
 FILE = "signature.json"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from images.inside.contract import read_manifest
+from images.inside.records import read_manifest
 from targets.tflite import run, shapes
 from tests.benchmarks import loops
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from images.inside.contract import read_manifest
+from images.inside.records import read_manifest
 from targets.onnx_cpu import run
 from tests.benchmarks import loops
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from images.inside.contract import Struct
+from images.inside.records import Struct
 
 
 @dataclass(frozen=True, kw_only=True)

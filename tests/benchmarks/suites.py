@@ -4,7 +4,7 @@ from pathlib import Path
 
 from images.config import Config
 from images.errors import UsageError
-from images.inside.contract import Struct
+from images.inside.records import Struct
 from images.progress import Progress
 from tests.benchmarks import encoder, report
 from tests.benchmarks.choice import Choice

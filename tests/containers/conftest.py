@@ -12,7 +12,7 @@ from images import config, engines
 from images.build import Built
 from images.engine import Served
 from images.inside import compare
-from images.inside.contract import REFERENCE
+from images.inside.records import REFERENCE
 from tests.containers.yard import Yard, extract, project, serving
 
 

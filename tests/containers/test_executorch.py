@@ -13,7 +13,8 @@ import pytest
 from images import model, spec
 from images.build import Built
 from images.errors import GateError
-from images.inside.contract import Exit, read_manifest
+from images.inside.errors import Exit
+from images.inside.records import read_manifest
 from images.inside.vision import pictures
 from images.selection import Criteria
 from images.spec import TargetSpec

@@ -15,7 +15,7 @@ from images import verify
 from images.build import Built
 from images.engine import HARDENED
 from images.errors import GateError, MachineError
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.inside.report import Report
 from images.verify import ISOLATED
 from tests.containers import faults

@@ -16,7 +16,8 @@ from images import spec
 from images.build import Built
 from images.config import ROOT
 from images.inside import compare
-from images.inside.contract import REFERENCE, Exit
+from images.inside.errors import Exit
+from images.inside.records import REFERENCE
 from images.inside.report import Report
 from images.record import MIB
 from images.verify import ISOLATED

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.verify import ISOLATED
 from tests.containers.yard import TARGET, Yard, invoke, project
 

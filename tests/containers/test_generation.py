@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from images.build import Built
-from images.inside.contract import Exit, GenerationFacts, read_manifest
+from images.inside.errors import Exit
+from images.inside.records import GenerationFacts, read_manifest
 from images.verify import ISOLATED
 from tests.containers import faults
 from tests.containers.yard import Yard, client_of, extract, serving

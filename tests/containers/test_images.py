@@ -10,7 +10,8 @@ import pytest
 
 from images.build import Built
 from images.inside import compare
-from images.inside.contract import REFERENCE, Exit, ImageFacts, read_manifest
+from images.inside.errors import Exit
+from images.inside.records import REFERENCE, ImageFacts, read_manifest
 from images.inside.report import Report
 from images.inside.vision import decoding
 from images.verify import ISOLATED

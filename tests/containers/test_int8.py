@@ -3,7 +3,7 @@
 import pytest
 
 from images.build import Built
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.verify import ISOLATED
 from tests.containers.yard import Yard
 

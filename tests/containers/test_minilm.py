@@ -13,7 +13,7 @@ from images.build import Built
 from images.engine import ImageFacts
 from images.inside import compare
 from images.inside.__main__ import USAGE
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.record import MIB, Record
 from images.verify import ISOLATED
 from tests.containers.yard import TARGET, Yard

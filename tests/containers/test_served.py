@@ -12,7 +12,7 @@ import pytest
 from images.build import Built
 from images.engine import HARDENED, Served
 from images.inside.compare import Reference
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.inside.report import Report
 from images.verify import ISOLATED
 from tests.containers.yard import Yard, client_of, running, serving, until

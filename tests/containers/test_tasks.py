@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from images.inside import compare
-from images.inside.contract import REFERENCE
+from images.inside.records import REFERENCE
 from tests import models
 from tests.containers.yard import Yard, extract, serving
 

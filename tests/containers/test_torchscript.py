@@ -10,7 +10,7 @@ import pytest
 from images import base
 from images.build import Built
 from images.errors import ModelError
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.inside.report import Report
 from images.verify import ISOLATED
 from targets.torchscript.signature import Signature

@@ -7,7 +7,7 @@ import pytest
 from images import locks, platforms, spec
 from images.config import ROOT
 from images.inside import tasks
-from images.inside.contract import Bounds
+from images.inside.records import Bounds
 from images.spec import Mode, TargetSpec
 
 TARGETS = [spec.load(name) for name in spec.names()]

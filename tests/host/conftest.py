@@ -1,13 +1,23 @@
 """What several tests of the host start from."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from invoke.collection import Collection
+from invoke.program import Program
 
-from images import revision
+import tasks
+from images import engines, revision
+from images.commands import common
 from tests import checkpoints
+from tests.host import samples
+from tests.host.invoking import Invoke
 from tests.host.samples import Script
+
+BASE = f"reg.example/base@sha256:{'0' * 64}"
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +65,36 @@ def script(tmp_path: Path) -> Script:
         return file.parent
 
     return make
+
+
+@pytest.fixture
+def invoke(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Invoke]:
+    """Runs `invoke ...` in this process: exit code, what it printed, what it complained of."""
+    for name in ("BUILDER_BASE", "RUNTIME_BASE"):
+        monkeypatch.setenv(f"MODELYARD_{name}", BASE)
+    monkeypatch.setenv("MODELYARD_CACHE", str(cache))
+    monkeypatch.setattr(common, "DIST", tmp_path / "dist")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        program = Program(namespace=Collection.from_module(tasks))
+        code = 0
+        try:
+            program.run(["invoke", *map(str, arguments)])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> samples.FakeEngine:
+    """The engine that commands find, which remembers what it is asked."""
+    fake = samples.engine()
+    monkeypatch.setattr(engines, "require", lambda _: fake)
+    return fake

@@ -16,7 +16,7 @@ from images import plan as planning
 from images.config import Bootstrap, Config, Example
 from images.engine import Away, Engine, ImageFacts, Line
 from images.inside.compare import Figures
-from images.inside.contract import Bounds, FileDigest, Manifest, ModelFacts
+from images.inside.records import Bounds, FileDigest, Manifest, ModelFacts
 from images.inside.report import Check, Latency, Report
 from images.plan import Options, Plan
 from images.record import Info, Record, Sizes

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from images import attest, record
-from images.inside.contract import ModelFacts
+from images.inside.records import ModelFacts
 from images.record import Record
 from tests.host import samples
 

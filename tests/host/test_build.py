@@ -191,7 +191,7 @@ def test_an_unknown_mode_is_refused_before_anything_is_fetched(cache: Path) -> N
 
 def test_a_suite_that_is_not_of_the_task_is_refused(folder: Path, cache: Path) -> None:
     options = Options(suite=b'{"inputs": {"question": "a", "context": "b"}}\n')
-    with pytest.raises(UsageError, match=r"line 1 of the suite: .*the task is feature-extraction"):
+    with pytest.raises(UsageError, match=r"^--suite, line 1: .*the task is feature-extraction"):
         prepare(folder, cache, options=options)
 
 

@@ -9,7 +9,7 @@ import pytest
 from images import extract
 from images.engine import ImageFacts
 from images.errors import EngineError, GateError, UsageError
-from images.inside.contract import MANIFEST
+from images.inside.records import MANIFEST
 from tests.host.samples import FakeEngine
 from tests.inside import artifacts
 

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from typing import Any
 
@@ -6,9 +7,9 @@ import pytest
 
 from images import plan as planning
 from images.errors import UsageError
-from images.inside.contract import Bounds, ExportJob, SourceJob
+from images.inside.records import Bounds, ExportJob, SourceJob
 from images.plan import LABEL
-from images.spec import Option
+from images.spec import Option, TargetSpec
 from tests.host import samples
 from tests.host.samples import BASES, CODE, LOCKS, MODEL
 
@@ -197,6 +198,47 @@ def test_the_original_answers_in_the_targets_number_format() -> None:
 
 def test_the_export_is_told_the_targets_own_flags_with_their_defaults() -> None:
     assert export(spec=samples.target(options=OPTIONS), extra={"fixed": True}).options == {"seq-len": "", "fixed": True}
+
+
+CALIBRATED = {"texts": Option(summary="texts to measure with", requests=True)}
+
+
+def calibrated() -> TargetSpec:
+    """A target whose second mode measures texts."""
+    exact, small = samples.target().modes
+    return samples.target(options=CALIBRATED, modes=(exact, msgspec.structs.replace(small, needs=("texts",))))
+
+
+def test_a_file_of_requests_comes_along_and_the_export_is_told_its_digest() -> None:
+    content = b"{}\n"
+    job = samples.plan(spec=calibrated(), mode="int8", extra={"texts": "a.jsonl"}, requests={"texts": content})
+    told = msgspec.json.decode(job.texts["job/export/export.json"], type=ExportJob).options
+    assert job.texts["job/export/texts.jsonl"] == content
+    assert told == {"texts": f"sha256:{hashlib.sha256(content).hexdigest()}"}
+
+
+def test_where_a_file_lies_changes_nothing() -> None:
+    plans = [
+        samples.plan(spec=calibrated(), mode="int8", extra={"texts": name}, requests={"texts": b"{}\n"}).digest
+        for name in ("a.jsonl", "b.jsonl")
+    ]
+    assert plans[0] == plans[1]
+
+
+def test_a_mode_without_the_flag_that_it_needs_is_refused_before_any_model_is_known() -> None:
+    with pytest.raises(UsageError, match=r"int8 of some-cpu needs --texts\n  -> texts to measure with"):
+        planning.require_mode(calibrated(), "int8")
+
+
+def test_a_mode_without_the_flag_that_it_needs_is_refused_when_it_is_the_default() -> None:
+    only = calibrated()
+    with pytest.raises(UsageError, match="int8 of some-cpu needs --texts"):
+        samples.plan(spec=msgspec.structs.replace(only, modes=only.modes[1:]))
+
+
+def test_a_flag_that_the_mode_does_not_take_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--texts changes nothing in none of some-cpu\n  -> leave .* --quantize int8"):
+        samples.plan(spec=calibrated(), extra={"texts": "a.jsonl"}, requests={"texts": b"{}\n"})
 
 
 def test_a_flag_of_another_target_is_answered_with_those_it_takes() -> None:

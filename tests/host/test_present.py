@@ -11,7 +11,7 @@ from images.build import Built
 from images.engine import Engine
 from images.inside import tasks
 from images.inside.compare import Figures
-from images.inside.contract import Bounds, Embedding
+from images.inside.records import Bounds, Embedding
 from images.inside.report import Report, TokenLatency
 from images.model import Sketch
 from images.record import Override

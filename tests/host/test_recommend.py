@@ -8,7 +8,7 @@ import pytest
 
 from images import recommend
 from images.errors import UsageError
-from images.inside.contract import Bounds
+from images.inside.records import Bounds
 from images.model import Sketch
 from images.recommend import Advice, Choice, Wanted
 from images.spec import Mode, Option, Place, TargetSpec
@@ -95,6 +95,11 @@ def test_without_a_wish_every_place_has_its_list() -> None:
 def test_a_mode_has_the_flags_that_choose_it_and_no_more() -> None:
     made = (*modes(exporter="one"), *modes(exporter="two"), *modes(name="int8", exporter="two"))
     assert [offer.flags for offer in only(target("a", modes=made)).offers] == ["", "--exporter two", "--quantize int8"]
+
+
+def test_a_mode_says_which_file_it_asks_for() -> None:
+    (offer,) = only(target("a", modes=modes(needs=("texts",)))).offers
+    assert offer.flags == "--texts FILE"
 
 
 def test_a_mode_that_upstream_gives_up_is_offered_after_the_others() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from images import suite
 from images.errors import UsageError
+from images.spec import Option
 
 
 def refused(file: Path) -> str:
@@ -43,6 +44,26 @@ def test_a_line_that_is_no_request_is_named_by_its_number(line: str, file: Path)
     assert refused(file).startswith(f"{file}, line 2: a JSON object was expected")
 
 
+# Named by a target's own flags
+
+
+OPTIONS = {"texts": Option(summary="texts", requests=True), "length": Option(summary="a length")}
+
+
+def test_the_file_of_a_flag_is_read_and_other_flags_are_left_alone(file: Path) -> None:
+    file.write_bytes(b'{"inputs": "a"}\n')
+    assert suite.named(OPTIONS, {"texts": str(file), "length": "8"}) == {"texts": b'{"inputs": "a"}\n'}
+
+
+def test_flags_that_were_not_given_name_no_file() -> None:
+    assert suite.named(OPTIONS, {}) == {}
+
+
+def test_a_missing_file_is_refused_by_its_flag(file: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^--texts {file} cannot be read: .*\n  -> give --texts a file"):
+        suite.named(OPTIONS, {"texts": str(file)})
+
+
 # Held against the task, once that is known
 
 
@@ -52,13 +73,13 @@ def test_a_suite_of_the_task_or_none_is_taken(content: bytes) -> None:
 
 
 def test_a_line_that_is_no_request_of_the_task_is_named_by_its_number() -> None:
-    with pytest.raises(UsageError, match=r"^line 2 of the suite: .*\(the task is question-answering\)"):
+    with pytest.raises(UsageError, match=r"^--suite, line 2: .*\(the task is question-answering\)"):
         suite.require(b'{"inputs": {"question": "a", "context": "b"}}\n{"inputs": "a"}\n', "question-answering")
 
 
 @pytest.mark.parametrize("line", [b"{}", b'{"input": "a"}'])
 def test_an_object_that_is_no_request_is_named_by_its_number(line: bytes) -> None:
-    with pytest.raises(UsageError, match=r"^line 2 of the suite: "):
+    with pytest.raises(UsageError, match=r"^--suite, line 2: "):
         suite.require(b'{"inputs": "a"}\n' + line, "text-classification")
 
 
@@ -72,11 +93,11 @@ def test_prompts_and_conversations_are_requests_of_a_model_that_generates() -> N
 @pytest.mark.parametrize("content", ["", "\n", " \n\t\n"])
 def test_an_empty_suite_is_refused_and_not_left_out(content: str, file: Path) -> None:
     file.write_text(content)
-    assert refused(file).startswith(f"the suite {file} is empty")
+    assert refused(file).startswith(f"--suite {file} is empty")
 
 
 def test_a_missing_suite_is_refused_with_the_reason(file: Path) -> None:
-    assert refused(file).startswith(f"the suite {file} cannot be read: No such file or directory")
+    assert refused(file).startswith(f"--suite {file} cannot be read: No such file or directory")
 
 
 def test_a_folder_is_no_suite(tmp_path: Path) -> None:
@@ -84,7 +105,7 @@ def test_a_folder_is_no_suite(tmp_path: Path) -> None:
 
 
 def test_a_line_that_the_task_does_not_take_is_named_by_its_number() -> None:
-    with pytest.raises(UsageError, match=r"line 2 of the suite: .*\(the task is text-classification\)"):
+    with pytest.raises(UsageError, match=r"^--suite, line 2: .*\(the task is text-classification\)"):
         suite.require(b'{"inputs": "a"}\n{"inputs": 5}\n', "text-classification")
 
 

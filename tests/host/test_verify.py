@@ -6,7 +6,7 @@ import pytest
 from images import verify
 from images.engine import HARDENED
 from images.errors import EngineError, GateError, ImageError, MachineError
-from images.inside.contract import Exit
+from images.inside.errors import Exit
 from images.inside.report import Check, Report
 from tests.host import samples
 from tests.host.samples import FakeEngine

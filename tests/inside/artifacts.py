@@ -12,13 +12,12 @@ import pytest
 
 from images.inside import compare, export
 from images.inside.compare import Reference
-from images.inside.contract import (
+from images.inside.contract import Exported, Exporting
+from images.inside.records import (
     MANIFEST,
     REFERENCE,
     Bounds,
     Case,
-    Exported,
-    Exporting,
     ExportJob,
     Manifest,
     Source,
@@ -53,7 +52,7 @@ def exporting(folder: Path, **job: Any) -> Exporting:
     (out / "model.bin").write_bytes(bytes(1000))
     source = SourceJob(model=facts.model, task=facts.task)
     told = ExportJob(**{"target": "table", "exporter": "none", "mode": "none", "bounds": BOUNDS, **job})
-    return Exporting(folder / "model", out, work, source, told)
+    return Exporting(folder / "model", out, work, folder / "told", source, told)
 
 
 def sealed(folder: Path, **job: Any) -> Path:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images.inside.contract import GenerationFacts
 from images.inside.engine.contract import Launch
 from images.inside.engine.process import Process
 from images.inside.loaded import LoadedEngine
 from images.inside.prompts import Prompts
+from images.inside.records import GenerationFacts
 from images.inside.server import Server, listen
 from images.inside.settings import Settings
 from images.inside.transformers_serve.wire import Completions

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from images.inside import modality, tasks
-from images.inside.contract import Batch, ImageFacts, Manifest, Outputs
+from images.inside.contract import Batch, Outputs
 from images.inside.loaded import Loaded
+from images.inside.records import ImageFacts, Manifest
 from images.inside.server import running
 from images.inside.settings import Settings
 from tests.inside import serving

@@ -12,8 +12,9 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from images.inside import tasks
-from images.inside.contract import Bounds, Embedding, IntArray, Manifest, ModelFacts, Outputs
+from images.inside.contract import IntArray, Outputs
 from images.inside.loaded import Loaded
+from images.inside.records import Bounds, Embedding, Manifest, ModelFacts
 from images.inside.server import running
 from images.inside.settings import Settings
 from images.inside.text import Tokenizer

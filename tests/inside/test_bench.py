@@ -10,7 +10,7 @@ import pytest
 
 from images.inside import bench, tasks
 from images.inside.bench import Benchmark, Load, Sample, Single
-from images.inside.contract import Manifest
+from images.inside.records import Manifest
 from images.inside.text import Tokenizer
 from tests.inside import serving, tiny
 

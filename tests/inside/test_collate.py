@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from images.inside import collate
-from images.inside.contract import IntArray, Item, Manifest, Outputs
+from images.inside.contract import IntArray, Item, Outputs
+from images.inside.records import Manifest
 from tests.inside import serving
 
 SEEDS = range(8)

@@ -8,8 +8,8 @@ import httpx
 import msgspec
 import pytest
 
-from images.inside.contract import CannotRunError, Exit
 from images.inside.engine.process import Process
+from images.inside.errors import CannotRunError, Exit
 from tests.inside import engines, texting
 from tests.inside.engines import Serving
 from tests.inside.generating import EOS, ids

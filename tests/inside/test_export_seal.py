@@ -7,16 +7,8 @@ import msgspec
 import pytest
 
 from images.inside import export
-from images.inside.contract import (
-    HEADROOM,
-    MANIFEST,
-    REFERENCE,
-    Exported,
-    Exporting,
-    FileDigest,
-    Manifest,
-    read_manifest,
-)
+from images.inside.contract import HEADROOM, Exported, Exporting
+from images.inside.records import MANIFEST, REFERENCE, FileDigest, Manifest, read_manifest
 from tests.inside import artifacts, serving
 
 MADE = Exported("model.bin", "by hand")

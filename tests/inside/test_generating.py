@@ -14,7 +14,7 @@ import httpx
 import openai
 import pytest
 
-from images.inside.contract import ArtifactError, Exit
+from images.inside.errors import ArtifactError, Exit
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
 from images.inside.server import listen, running, serve

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from images.inside.contract import ArtifactError, InputError
+from images.inside.errors import ArtifactError, InputError
 from images.inside.generation.chat import ChatTemplate
 
 TEMPLATE = """{%- if tools %}

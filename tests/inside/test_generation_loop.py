@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from images.inside.batching import QueueFullError
-from images.inside.contract import FloatArray, InputError
+from images.inside.contract import FloatArray
+from images.inside.errors import InputError
 from images.inside.generation.answer import Piece
 from images.inside.generation.detokenize import Detokenizer
 from images.inside.generation.loop import GenerationLoop

@@ -11,11 +11,13 @@ import pytest
 
 from images.inside import compare, gate, server, smoke
 from images.inside.compare import Figures, Reference
-from images.inside.contract import Bounds, Case, FloatArray, GenerationFacts, InputError, OutputsDifferError
+from images.inside.contract import FloatArray
+from images.inside.errors import InputError, OutputsDifferError
 from images.inside.generation import fidelity, inputs, proof
 from images.inside.generation.contract import Generator
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
+from images.inside.records import Bounds, Case, GenerationFacts
 from tests.inside import texting, tiny
 from tests.inside.generating import ChainGenerator
 

@@ -12,11 +12,12 @@ import pytest
 
 from images.inside import compare, gate, original
 from images.inside.compare import Reference
-from images.inside.contract import Bounds, FloatArray, GenerationFacts
+from images.inside.contract import FloatArray
 from images.inside.generation import inputs, proof, recording
 from images.inside.generation.recording import Recorder
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
+from images.inside.records import Bounds, GenerationFacts
 from images.inside.suite import Input
 from tests.inside import texting, tiny
 from tests.inside.generating import BACKEND, EOS, SPECIAL, VOCABULARY, ids

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from images.inside.contract import FloatArray, InputError
+from images.inside.contract import FloatArray
+from images.inside.errors import InputError
 from images.inside.generation.request import Request, Sampling, sampling
 from images.inside.generation.sampling import LOWEST, Sampler, candidates, draw
 

@@ -1,8 +1,11 @@
 """The image's command line: what it takes, and the exit code of what it does not."""
 
+from pathlib import Path
+
 import pytest
 
 from images.inside.__main__ import USAGE, main, parser
+from images.inside.errors import Exit
 
 
 @pytest.mark.parametrize("url", ["http://minilm", "http://minilm.team:80/", "http://127.0.0.1:8080"])
@@ -26,3 +29,11 @@ def test_a_setting_that_is_none_is_a_usage_error(
     monkeypatch.setenv("MODELYARD_THREADS", "many")
     assert main(["smoke-test"]) == USAGE
     assert "MODELYARD_THREADS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "info", "bench"])
+def test_a_folder_without_a_manifest_is_a_damaged_artifact(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"--artifact={tmp_path}", command]) == Exit.DAMAGED
+    assert capsys.readouterr().err.startswith("modelyard: damaged: manifest.json")

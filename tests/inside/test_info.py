@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from images.inside import info
-from images.inside.contract import ArtifactError, Bounds, Embedding, ModelFacts, write_json
+from images.inside.errors import ArtifactError
+from images.inside.records import Bounds, Embedding, ModelFacts, write_json
 from tests.inside import serving
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from images.inside import original
-from images.inside.contract import ModelFacts, SourceJob
+from images.inside.records import ModelFacts, SourceJob
 
 FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")
 JOB = SourceJob(model=FACTS, task="text-classification")

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import processors
 
 from images.inside import original, reference, tasks
-from images.inside.contract import ModelFacts, SourceJob
+from images.inside.records import ModelFacts, SourceJob
 from tests.inside import tiny
 
 FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")

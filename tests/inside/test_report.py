@@ -5,7 +5,8 @@ import pytest
 
 from images.inside import report
 from images.inside.compare import Figures
-from images.inside.contract import Bounds, Exit
+from images.inside.errors import Exit
+from images.inside.records import Bounds
 from images.inside.report import Check, Latency, Report
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from images.inside import contract
-from images.inside.contract import Exit
+from images.inside.errors import ArtifactError, CannotRunError, Exit, OutputsDifferError
 from images.inside.loaded import Loaded
 from images.inside.server import listen, running, serve
 from images.inside.settings import Settings
@@ -228,7 +227,7 @@ def test_before_it_is_ready_it_lives_and_says_so() -> None:
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready", "/health"):
             seen[path] = httpx.get(url + path).status_code
         seen[PREDICT] = post(url, "one").status_code
-        raise contract.CannotRunError("enough was seen")
+        raise CannotRunError("enough was seen")
 
     serve(manifest(), Settings(host="127.0.0.1", port=int(url.rpartition(":")[2])), load)
 
@@ -240,9 +239,9 @@ def test_before_it_is_ready_it_lives_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (contract.ArtifactError("model.onnx: changed"), Exit.DAMAGED),
-        (contract.CannotRunError("AVX2 is missing"), Exit.CANNOT_RUN),
-        (contract.OutputsDifferError("unicode: cosine 0.5 < 0.99"), Exit.DIFFERS),
+        (ArtifactError("model.onnx: changed"), Exit.DAMAGED),
+        (CannotRunError("AVX2 is missing"), Exit.CANNOT_RUN),
+        (OutputsDifferError("unicode: cosine 0.5 < 0.99"), Exit.DIFFERS),
         (MemoryError("no"), Exit.CANNOT_RUN),
     ],
 )
@@ -256,7 +255,7 @@ def test_a_failed_check_ends_the_server_with_its_exit_code(error: Exception, cod
 @pytest.mark.usefixtures("_logging_kept")
 def test_a_failed_check_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     def load() -> Loaded:
-        raise contract.ArtifactError("model.onnx: changed")
+        raise ArtifactError("model.onnx: changed")
 
     serve(manifest(), Settings(host="127.0.0.1", port=0), load)
 
@@ -273,9 +272,9 @@ def test_a_taken_port_means_that_it_cannot_run() -> None:
 
 def test_what_loading_raises_reaches_who_runs_the_server() -> None:
     def load() -> Loaded:
-        raise contract.ArtifactError("model.onnx: changed")
+        raise ArtifactError("model.onnx: changed")
 
-    with pytest.raises(contract.ArtifactError, match=r"model\.onnx"), running(manifest(), Settings(), load):
+    with pytest.raises(ArtifactError, match=r"model\.onnx"), running(manifest(), Settings(), load):
         pass
 
 

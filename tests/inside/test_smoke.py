@@ -8,17 +8,10 @@ import msgspec
 import pytest
 
 from images.inside import compare, server, smoke, threads
-from images.inside.contract import (
-    ArtifactError,
-    Bounds,
-    CannotRunError,
-    Exit,
-    IntArray,
-    Outputs,
-    OutputsDifferError,
-    read_manifest,
-)
+from images.inside.contract import IntArray, Outputs
+from images.inside.errors import ArtifactError, CannotRunError, Exit, OutputsDifferError
 from images.inside.loaded import Loaded
+from images.inside.records import Bounds, read_manifest
 from images.inside.report import Report
 from images.inside.settings import Settings
 from tests.inside import artifacts, serving

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from images.inside import suite, tasks
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 
@@ -72,7 +72,7 @@ def test_inputs_of_a_suite_file_are_named_by_their_line() -> None:
     ],
 )
 def test_a_broken_line_is_named_by_its_number(line: bytes, message: str) -> None:
-    with pytest.raises(InputError, match=f"line 2 of the suite: .*{message}"):
+    with pytest.raises(InputError, match=f"^line 2: .*{message}"):
         suite.read(b'{"inputs": "a"}\n' + line, TASK)
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from images.inside import tasks
-from images.inside.contract import Embedding, InputError, TooLongError
+from images.inside.errors import InputError, TooLongError
+from images.inside.records import Embedding
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 

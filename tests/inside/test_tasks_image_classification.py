@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from images.inside import modality, tasks
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.vision import pictures
 from tests.inside import seeing
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from images.inside import tasks
-from images.inside.contract import InputError, Outputs
+from images.inside.contract import Outputs
+from images.inside.errors import InputError
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from images.inside import tasks
-from images.inside.contract import InputError, Manifest
+from images.inside.errors import InputError
+from images.inside.records import Manifest
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 

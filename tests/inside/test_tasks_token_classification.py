@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from images.inside import tasks
-from images.inside.contract import InputError, TooLongError
+from images.inside.errors import InputError, TooLongError
 from images.inside.text import Tokenizer
 from tests.inside import tiny
 

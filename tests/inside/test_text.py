@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from tokenizers import processors
 
-from images.inside.contract import ArtifactError, InputError, Item, NoTokensError, TooLongError
+from images.inside.contract import Item
+from images.inside.errors import ArtifactError, InputError, NoTokensError, TooLongError
 from images.inside.text import MAX_WINDOWS, Encoded, Tokenizer
 from tests.inside import tiny
 

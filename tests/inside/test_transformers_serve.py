@@ -6,9 +6,10 @@ import msgspec
 import pytest
 import tokenizers
 
-from images.inside.contract import CannotRunError, FileDigest, Manifest
 from images.inside.engine.contract import Ask, EngineError, Heard, Launch, Wish
+from images.inside.errors import CannotRunError
 from images.inside.generation.request import Sampling
+from images.inside.records import FileDigest, Manifest
 from images.inside.transformers_serve import launch, snapshot
 from images.inside.transformers_serve.launch import MIB, PAGE, Memory
 from images.inside.transformers_serve.wire import Completions

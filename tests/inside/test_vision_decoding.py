@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from images.inside.contract import InputError, TooLargeError
+from images.inside.errors import InputError, TooLargeError
 from images.inside.vision import decoding, pictures
 from tests.inside import seeing
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from images.inside.contract import TooLargeError
+from images.inside.errors import TooLargeError
 from images.inside.vision import pictures, processors
 from images.inside.vision.preprocessing import Preprocessor
 from images.inside.vision.processors import UnsupportedProcessorError

@@ -11,11 +11,12 @@ import httpx
 import numpy as np
 import openai
 
-from images.inside.contract import FloatArray, GenerationFacts, Manifest
+from images.inside.contract import FloatArray
 from images.inside.generation.contract import Generator
 from images.inside.generation.request import Request, Sampling
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
+from images.inside.records import GenerationFacts, Manifest
 from images.inside.server import running
 from images.inside.settings import Settings
 from tests.inside import serving, tiny

@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from images.inside.contract import Bounds, Manifest, ModelFacts
+from images.inside.records import Bounds, Manifest, ModelFacts
 from images.inside.text import TOKENIZER, Tokenizer
 
 WORDS = [

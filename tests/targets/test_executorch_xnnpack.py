@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from images import spec
-from images.inside.contract import ArtifactError, Exporting, ImageFacts
+from images.inside.contract import Exporting
+from images.inside.errors import ArtifactError
+from images.inside.records import ImageFacts
 from targets.executorch_xnnpack import (
     activations,
     apps,
@@ -203,7 +205,7 @@ def test_an_app_for_pictures_gets_how_they_are_prepared_and_no_tokenizer(tmp_pat
     for folder in (model, out, work):
         folder.mkdir()
     (model / "preprocessor_config.json").write_text('{"size": 224}')
-    assert apps.write(Exporting(model, out, work, None, None)) == {}  # type: ignore[arg-type]
+    assert apps.write(Exporting(model, out, work, None, None, None)) == {}  # type: ignore[arg-type]
     assert [file.name for file in out.iterdir()] == ["preprocessor_config.json"]
 
 

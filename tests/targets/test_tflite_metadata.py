@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from images.inside import export
-from images.inside.contract import Exporting, Source
+from images.inside.contract import Exporting
+from images.inside.records import Source
 from targets.tflite import metadata
 from tests.inside import artifacts
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from images.inside.contract import Manifest
 from images.inside.generation.request import Sampling
+from images.inside.records import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

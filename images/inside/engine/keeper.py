@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
-from images.inside.contract import CannotRunError
 from images.inside.engine.process import Process
 from images.inside.engine.relay import Relay
+from images.inside.errors import CannotRunError
 from images.inside.logs import log
 from images.inside.service import Service
 from images.inside.web import ApiError

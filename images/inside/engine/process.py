@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from images.inside.contract import CannotRunError
 from images.inside.engine.contract import Launch
+from images.inside.errors import CannotRunError
 from images.inside.logs import log
 
 START_SECONDS = 600

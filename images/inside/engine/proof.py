@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from images.inside.compare import Figures, Reference
-from images.inside.contract import CannotRunError
 from images.inside.engine import client
 from images.inside.engine.contract import Ask, EngineError
+from images.inside.errors import CannotRunError
 from images.inside.generation import fidelity, proof
 from images.inside.generation.request import Sampling
 from images.inside.loaded import LoadedEngine, facts

@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
-from images.inside.contract import Struct
+from images.inside.records import Struct
 
 ANSWER = 64
 """Tokens of an answer."""

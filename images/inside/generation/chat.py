@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from images.inside.contract import ArtifactError, InputError
+from images.inside.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     import jinja2

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from images.inside.contract import FloatArray, Struct
+from images.inside.contract import FloatArray
+from images.inside.records import Struct
 
 KEPT = 256
 """Tokens that are kept of a position: the rest of a vocabulary would be megabytes a prompt."""

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from images.inside.contract import InputError, Struct
+from images.inside.errors import InputError
 from images.inside.prompts import Prompts
+from images.inside.records import Struct
 from images.inside.suite import LONG, Input
 
 TASK = "text-generation"

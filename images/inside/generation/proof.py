@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from images.inside.compare import Figures, Reference
-from images.inside.contract import ArtifactError, Case, FloatArray, GenerationFacts, OutputsDifferError
+from images.inside.contract import FloatArray
+from images.inside.errors import ArtifactError, OutputsDifferError
 from images.inside.generation import fidelity, inputs
 from images.inside.generation.contract import Generator
 from images.inside.generation.fidelity import Record
 from images.inside.loaded import LoadedEngine, LoadedGenerator, facts
+from images.inside.records import Case, GenerationFacts
 
 STOP, LENGTH = "stop", "length"
 PROMPT = "prompt"

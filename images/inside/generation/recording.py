@@ -8,10 +8,12 @@ import numpy as np
 
 from images.inside import original
 from images.inside.compare import Reference
-from images.inside.contract import Case, FloatArray, GenerationFacts, InputError
+from images.inside.contract import FloatArray
+from images.inside.errors import InputError
 from images.inside.generation import fidelity, inputs, proof
 from images.inside.generation.request import BOUNDS
 from images.inside.prompts import Prompts
+from images.inside.records import Case, GenerationFacts
 from images.inside.suite import Input
 
 TOKENS = 24

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 1024

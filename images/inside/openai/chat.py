@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.generating import Generating, Wanted
 from images.inside.generation.answer import Piece
 from images.inside.openai.chunks import ChoiceWriter, answered

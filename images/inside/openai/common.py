@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from images.inside.contract import InputError, Manifest
+from images.inside.errors import InputError
+from images.inside.records import Manifest
 from images.inside.service import Service
 from images.inside.web import Api, ApiError, decode
 

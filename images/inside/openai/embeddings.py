@@ -7,7 +7,8 @@ from typing import Literal
 import msgspec
 from starlette.requests import Request
 
-from images.inside.contract import FloatArray, InputError, Item, Outputs, Prepared, TooLongError
+from images.inside.contract import FloatArray, Item, Outputs, Prepared
+from images.inside.errors import InputError, TooLongError
 from images.inside.openai.common import API, check_model
 from images.inside.openai.inputs import Input, Tokens, is_tokens, read_input
 from images.inside.predicting import Predicting, count_tokens

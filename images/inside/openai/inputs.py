@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 
 Input = str | list[str | int | list[int]]
 Tokens = list[int]

@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
 
-from images.inside.contract import InputError
+from images.inside.errors import InputError
 from images.inside.generating import Generating, Wanted
 from images.inside.openai.chat import ChatMessage, ToolCall, ToolCallFunction, check_format, check_tools, shown
 from images.inside.openai.common import STRICT, Unsupported, check_model, read, refusal

@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
-from images.inside.contract import FloatArray, InputError
+from images.inside.contract import FloatArray
+from images.inside.errors import InputError
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from images.inside.contract import Manifest, Outputs, Prepared, Struct
+from images.inside.contract import Outputs, Prepared
+from images.inside.records import Manifest, Struct
 from images.inside.tasks import classes
 from images.inside.tasks.classes import Function
 from images.inside.tasks.common import AtLeastOne, as_list, like, parse

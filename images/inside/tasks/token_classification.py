@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 
 from images.inside import suite
-from images.inside.contract import FloatArray, InputError, Manifest, Outputs, Prepared, Struct
+from images.inside.contract import FloatArray, Outputs, Prepared
+from images.inside.errors import InputError
+from images.inside.records import Manifest, Struct
 from images.inside.tasks.common import Texts, as_list, largest_difference, like, parse, share, softmax
 from images.inside.text import Encoded, Tokenizer
 

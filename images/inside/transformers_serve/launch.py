@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from images.inside.contract import CannotRunError, GenerationFacts, Manifest
 from images.inside.engine.contract import Launch, Wish
+from images.inside.errors import CannotRunError
+from images.inside.records import GenerationFacts, Manifest
 from images.inside.transformers_serve.program import CPU, Options
 from images.inside.transformers_serve.snapshot import FOLDER, OVERHEAD
 from images.inside.transformers_serve.wire import Completions

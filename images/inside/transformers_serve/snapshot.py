@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 from images.inside import original
-from images.inside.contract import Exported, Exporting, FileDigest, Source
+from images.inside.contract import Exported, Exporting
 from images.inside.export import sha256
+from images.inside.records import FileDigest, Source
 from images.inside.text import TOKENIZER
 
 FOLDER = "model"

@@ -13,7 +13,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING
 
-from images.inside.contract import InputError, TooLargeError
+from images.inside.errors import InputError, TooLargeError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from images.inside.contract import FloatArray, ImageFacts, Pixels
+from images.inside.contract import FloatArray, Pixels
+from images.inside.records import ImageFacts
 from images.inside.vision import decoding
 
 if TYPE_CHECKING:

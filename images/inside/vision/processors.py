@@ -6,7 +6,7 @@ A wrong guess would give a model that answers, and answers a little worse. So no
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from images.inside.contract import ImageFacts
+from images.inside.records import ImageFacts
 
 Settings = Mapping[str, Any]
 WARPED_FROM = 384

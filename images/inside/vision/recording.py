@@ -12,7 +12,9 @@ import numpy as np
 
 from images.inside import modality, original
 from images.inside.compare import PIXELS, Reference
-from images.inside.contract import Case, FloatArray, ImageFacts, InputError, Manifest, Outputs, Runner, Source, Task
+from images.inside.contract import FloatArray, Outputs, Runner, Task
+from images.inside.errors import InputError
+from images.inside.records import Case, ImageFacts, Manifest, Source
 from images.inside.tasks.common import as_list
 from images.inside.vision import decoding, processors
 from images.inside.vision.preprocessing import Preprocessor

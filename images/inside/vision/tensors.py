@@ -7,7 +7,9 @@ import numpy as np
 
 from images.inside import tensors
 from images.inside.compare import PIXELS
-from images.inside.contract import FloatArray, ImageFacts, InputError, Manifest, Pixels
+from images.inside.contract import FloatArray, Pixels
+from images.inside.errors import InputError
+from images.inside.records import ImageFacts, Manifest
 from images.inside.tensors import Form, InputTensor, Rows, TensorFacts
 from images.inside.vision import decoding, pictures
 from images.inside.vision.preprocessing import Preprocessor

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from images.inside.contract import Struct
+from images.inside.records import Struct
 from tests.benchmarks.report import Circumstances, Cost, Spent, cost, grid, where
 
 

@@ -11,7 +11,8 @@ import onnx
 import pytest
 
 from images.inside import original
-from images.inside.contract import Bounds, Exported, Exporting, ExportJob, ModelFacts, SourceJob
+from images.inside.contract import Exported, Exporting
+from images.inside.records import Bounds, ExportJob, ModelFacts, SourceJob
 from targets.onnx_cpu import builder, export_generation, generate
 from tests.inside import decoders, texting
 
@@ -25,7 +26,7 @@ def exporting(folder: Path, exporter: str, mode: str) -> Exporting:
         (folder / name).mkdir()
     source = SourceJob(model=facts, task="text-generation")
     job = ExportJob(target="onnx-cpu", exporter=exporter, mode=mode, bounds=Bounds())
-    return Exporting(folder / "model", folder / "out", folder / "work", source, job)
+    return Exporting(folder / "model", folder / "out", folder / "work", folder / "told", source, job)
 
 
 class Config:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from images.inside import collate
-from images.inside.contract import ArtifactError, IntArray, Item, Manifest, Outputs, TooLongError
+from images.inside.contract import IntArray, Item, Outputs
+from images.inside.errors import ArtifactError, TooLongError
+from images.inside.records import Manifest
 from targets.tflite import shapes
 from tests.inside.tiny import manifest
 

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from images.inside.contract import CannotRunError, FileDigest
 from images.inside.engine.contract import Launch, Wish
+from images.inside.errors import CannotRunError
+from images.inside.records import FileDigest
 from tests.inside import texting
 
 gpu: Any = importlib.import_module("targets.cuda_server.gpu")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from images.inside.compare import PIXELS
-from images.inside.contract import Batch, Manifest, Outputs
+from images.inside.contract import Batch, Outputs
+from images.inside.records import Manifest
 from targets.torchscript import shapes
 from targets.torchscript.shapes import Shape, Texts
 from tests.inside import seeing, tiny

@@ -14,20 +14,11 @@ import pytest
 
 from images.inside import compare, export, smoke
 from images.inside.compare import Reference
-from images.inside.contract import (
-    MANIFEST,
-    REFERENCE,
-    Bounds,
-    Case,
-    Exit,
-    FloatArray,
-    GenerationFacts,
-    IntArray,
-    read_manifest,
-    write_json,
-)
+from images.inside.contract import FloatArray, IntArray
+from images.inside.errors import Exit
 from images.inside.generation import fidelity, inputs, proof
 from images.inside.prompts import Prompts
+from images.inside.records import MANIFEST, REFERENCE, Bounds, Case, GenerationFacts, read_manifest, write_json
 from images.inside.report import Report
 from images.inside.text import TOKENIZER
 from targets.onnx_cpu import in_place

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from images.inside.contract import Bounds, Exporting, ExportJob, ModelFacts, SourceJob
+from images.inside.contract import Exporting
+from images.inside.records import Bounds, ExportJob, ModelFacts, SourceJob
 from targets.onnx_cpu import export
 
 FACTS = ModelFacts(id="acme/tiny", source="folder", revision="", digest="sha256:0")
@@ -21,7 +22,7 @@ def given(tmp_path: Path) -> Exporting:
         (tmp_path / name).mkdir()
     source = SourceJob(model=FACTS, task="text-classification")
     job = ExportJob(target="onnx-cpu", exporter="optimum", mode="none", bounds=Bounds())
-    return Exporting(tmp_path / "model", tmp_path / "out", tmp_path / "work", source, job)
+    return Exporting(tmp_path / "model", tmp_path / "out", tmp_path / "work", tmp_path / "told", source, job)
 
 
 @pytest.fixture

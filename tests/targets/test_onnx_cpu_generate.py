@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from images.inside.contract import ArtifactError, FloatArray
+from images.inside.contract import FloatArray
+from images.inside.errors import ArtifactError
 from images.inside.generation.contract import Generator
 from targets.onnx_cpu import generate, in_place
 from targets.onnx_cpu.graph import Part

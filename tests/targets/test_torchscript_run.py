@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from images.inside.contract import ArtifactError, CannotRunError, Embedding, Manifest
+from images.inside.errors import ArtifactError, CannotRunError
+from images.inside.records import Embedding, Manifest
 from targets.torchscript import run
 from targets.torchscript.signature import Signature
 from tests.inside import tiny
