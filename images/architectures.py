@@ -58,6 +58,8 @@ GIVEN: Mapping[str, Sequence[str]] = MappingProxyType(
     }
 )
 """What networks are given beside texts, and the fields of a configuration that say so."""
+ANSWERS = "text-generation"
+"""The task for which a network that is given more may be asked with texts alone, when a user says so."""
 OF_OTHER = (
     "text-to-audio",
     "image-",
@@ -129,10 +131,13 @@ def require_given(config: Mapping[str, Any], task: str, tasks: Sequence[str]) ->
     """
     given = _given(config)
     if given and not task.startswith(OF_OTHER):
-        named = f" ({', '.join(names)})" if (names := _names(config)) else ""
+        names = _names(config)
+        answers = any(name.endswith("ForConditionalGeneration") for name in names)
+        named = f" ({', '.join(names)})" if names else ""
         raise ModelError(
             f"the model{named} is given {' and '.join(given)}, which {task} does not give",
-            f"take a model that is given what a task of the target says: {', '.join(tasks or KNOWN)}",
+            f"take a model that is given what a task of the target says: {', '.join(tasks or KNOWN)}"
+            + (f"; or try this one with texts alone: --task {ANSWERS}" if answers else ""),
         )
 
 

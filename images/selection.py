@@ -12,6 +12,7 @@ KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*
 """Configuration and tokenizers; weights and code have rules of their own."""
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
+SETTINGS = "tokenizer_config.json"
 TEKKEN = "tekken.json"
 PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
@@ -102,15 +103,9 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     _require_loadable(config)
     task = _task(config, embeds, criteria)
     _require_labels(config, task)
-    code = remote_code.needed(
-        names,
-        config,
-        read("tokenizer_config.json") if "tokenizer_config.json" in names else {},
-        modules,
-        task,
-        trusted=criteria.trust_remote_code,
-    )
-    _require_preparation(small, task)
+    settings = read(SETTINGS) if SETTINGS in names else {}
+    code = remote_code.needed(names, config, settings, modules, task, trusted=criteria.trust_remote_code)
+    _require_preparation(small, task, settings)
     return Selection(task, sorted({*weights, *small, *code}), sum(names[path] for path in weights))
 
 
@@ -146,7 +141,8 @@ def gguf(names: Iterable[str]) -> str:
 
 def _task(config: Mapping[str, Any], embeds: bool, criteria: Criteria) -> str:
     if criteria.task:
-        architectures.require_given(config, criteria.task, criteria.tasks)
+        if criteria.task != architectures.ANSWERS:
+            architectures.require_given(config, criteria.task, criteria.tasks)
         return _required(criteria.task, "--task asks for", criteria)
     return architectures.infer(config, embeds, criteria.tasks, criteria.refused, criteria.elsewhere)
 
@@ -155,7 +151,7 @@ def _required(task: str, asked: str, criteria: Criteria) -> str:
     return architectures.require(task, criteria.tasks, asked, criteria.refused, criteria.elsewhere)
 
 
-def _require_preparation(paths: Iterable[str], task: str) -> None:
+def _require_preparation(paths: Iterable[str], task: str, settings: Mapping[str, Any]) -> None:
     """What makes the model's inputs must be there: without it, they would be made in some other way."""
     on_text = not task.startswith(("image-", "audio-", "object-", "video-"))
     names = [path.rpartition("/")[2] for path in paths]
@@ -165,14 +161,23 @@ def _require_preparation(paths: Iterable[str], task: str) -> None:
             "save its image processor beside it",
         )
     if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
-        if TEKKEN in names:
-            raise ModelError(
-                f"the model's tokenizer is {TEKKEN}, of Mistral's own form",
-                "add the tokenizer.json that transformers makes of it: AutoTokenizer, then save_pretrained()",
-            )
-        raise ModelError(
-            "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"
+        raise _no_tokenizer(TEKKEN in names, settings)
+
+
+def _no_tokenizer(tekken: bool, settings: Mapping[str, Any]) -> ModelError:
+    if tekken:
+        return ModelError(
+            f"the model's tokenizer is {TEKKEN}, of Mistral's own form",
+            "add the tokenizer.json that transformers makes of it: AutoTokenizer, then save_pretrained()",
         )
+    if kind := str(settings.get("tokenizer_class") or ""):
+        return ModelError(
+            f"the model has a {kind} and no file that it is made of: targets serve tokenizers that are one",
+            "save its tokenizer.json beside it; one that exists in Python only, as those of bytes do, has none",
+        )
+    return ModelError(
+        "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"
+    )
 
 
 def _parent(name: str) -> str:

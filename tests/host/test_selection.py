@@ -154,6 +154,20 @@ def test_a_network_that_is_given_pictures_is_refused_for_a_task_on_texts_that_is
     assert "(CLIPModel) is given pictures" in refused(folder, cache, task="feature-extraction")
 
 
+def test_a_network_that_answers_about_pictures_may_be_asked_with_texts_alone(folder: Path, cache: Path) -> None:
+    config = {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {"model_type": "clip_vision_model"}}
+    write(folder, {"config.json": config})
+    assert "texts alone: --task text-generation" in refused(folder, cache)
+    found = resolve(folder, cache, task="text-generation", tasks=("text-generation",))
+    assert found.task == "text-generation"
+
+
+def test_a_tokenizer_that_is_no_file_is_refused_by_its_class(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    write(folder, {"tokenizer_config.json": {"tokenizer_class": "CanineTokenizer"}})
+    assert "a CanineTokenizer and no file" in refused(folder, cache)
+
+
 def test_a_tokenizer_of_mistrals_form_is_refused_by_name(folder: Path, cache: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "tekken.json")
     assert "tekken.json, of Mistral's own form" in refused(folder, cache)
