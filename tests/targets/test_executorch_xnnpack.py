@@ -1,10 +1,11 @@
 """The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what comes of its outputs."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -284,6 +285,28 @@ def test_scores_that_are_capped_are_refused(cap: float | None, capsys: pytest.Ca
     with pytest.raises(SystemExit) if cap else nullcontext():
         export_generation._require_plain_scores(config)
     assert ("(gemma2) caps its attention's scores at 50" in capsys.readouterr().err) == bool(cap)
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors by numpy."""
+    module: Any = ModuleType("torch")
+    module.tensor, module.ones_like, module.allclose, module.no_grad = np.array, np.ones_like, np.allclose, nullcontext
+    monkeypatch.setitem(sys.modules, "torch", module)
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize(("padding", "reads"), [(7, True), (99, False)])
+def test_a_network_that_takes_a_token_of_the_tokenizer_for_padding_is_seen(
+    padding: int, reads: bool, tmp_path: Path
+) -> None:
+    def network(input_ids: Any, attention_mask: Any = None) -> dict[str, Any]:
+        mask = input_ids != padding if attention_mask is None else attention_mask
+        return {"logits": (input_ids * mask).sum(axis=1)}
+
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 7, "content": "</s>"}]}')
+    given = Exporting(tmp_path, tmp_path, tmp_path, tmp_path, None, None)  # type: ignore[arg-type]
+    assert export_encoder._reads_padding(network, given, 64) == reads
 
 
 def made_from(least: int, lengths: list[int]) -> int:
