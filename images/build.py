@@ -112,6 +112,7 @@ def _resolved(request: Request, target: spec.TargetSpec, config: Config, progres
         tasks=target.tasks,
         task=request.task,
         refused=target.refused_tasks,
+        elsewhere=spec.by_task(),
         allow_pickle=request.options.allow_pickle,
         trust_remote_code=request.options.trust_remote_code,
     )

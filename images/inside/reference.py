@@ -91,7 +91,8 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
     else:
         tokenizer, task = Tokenizer.load(out, draft(job, source)), tasks.load(job.task)
         runner = original.TorchRunner(network, fast.model_input_names)
-        source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
+        alike = bears_padding(runner, tokenizer, draft(job, source)) and (sentence is None or embeds_alike(sentence))
+        source = msgspec.structs.replace(source, padding=alike)
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
         fixed = [entry for entry in task.suite(source.mask_token) if recorder.takes(entry[1])]
         reference = recorder.record([*fixed, *_user_cases(user_suite, job, task)])
@@ -112,6 +113,13 @@ def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> b
         return False
     pairs = [(one[name], other[name]) for one, other in zip(alone, together, strict=True) for name in one]
     return all(np.allclose(one, other, atol=SAME, rtol=SAME) for one, other in pairs)
+
+
+def embeds_alike(sentence: Any) -> bool:
+    """Whether a text beside longer ones gets the vector that it gets alone: modules behind the network count too."""
+    texts = suite.TEXTS["batch"]
+    alone, together = (sentence.encode(texts, batch_size=count) for count in (1, len(texts)))
+    return bool(np.allclose(alone, together, atol=SAME, rtol=SAME))
 
 
 def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:

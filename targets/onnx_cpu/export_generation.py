@@ -22,7 +22,7 @@ from images.inside.contract import Exported, Exporting
 ENTRY = "model.onnx"
 CACHE = "modelyard.cache"
 """As `targets.onnx_cpu.generate` reads it."""
-BUILDER = "onnxruntime_genai.models.builder"
+BUILDER = "targets.onnx_cpu.builder"
 PRECISION = {"none": "fp32", "int8": "int8", "int4": "int4"}
 """The builder's names of our modes."""
 TASK = "text-generation-with-past"
@@ -117,7 +117,7 @@ def _genai(given: Exporting) -> Exported:
     with tempfile.TemporaryDirectory() as work:
         made, cache = Path(work, "made"), Path(work, "cache")
         told = ("-i", given.model, "-o", made, "-p", PRECISION[mode], "-e", "cpu", "-c", cache)
-        _run(*told, "--extra_options", *OPTIONS[mode])
+        _run(given, *told, "--extra_options", *OPTIONS[mode])
         for file in made.glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
         head_size = json.loads((made / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
@@ -129,12 +129,19 @@ def _genai(given: Exporting) -> Exported:
     return Exported(ENTRY, ", ".join(OPTIONS[mode]))
 
 
-def _run(*arguments: str | Path) -> None:
+def _run(given: Exporting, *arguments: str | Path) -> None:
+    """Run the builder. Ends the step when it fails: on what it does not know, it often fails by chance."""
     done = subprocess.run(
         [sys.executable, "-m", BUILDER, *arguments], check=False, capture_output=True, text=True, env=os.environ
     )
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or "the model builder failed").splitlines()[-1])
+        print(done.stderr, file=sys.stderr)  # for the log
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        original.refuse(
+            f"onnxruntime-genai's model builder does not take {given.source.model.id} "
+            f"({_config(given).model_type}): it ended with {said}",
+            "give --quantize none, which another exporter makes, or take another target",
+        )
 
 
 def read_graph(file: Path) -> Any:
