@@ -16,8 +16,9 @@ import msgspec
 from images import fields, pods
 from images.errors import ClusterError, GateError, UsageError, mask
 from images.inside.report import Report, table
-from images.manifests import NAME, OPTIONAL, SMOKE, Service
+from images.manifests import SMOKE
 from images.pods import Reason
+from images.service import NAME, OPTIONAL, Service
 
 MANAGER = "modelyard"
 """Field manager of what is applied: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""

@@ -19,10 +19,10 @@ from images.errors import (
     UsageError,
 )
 from images.jobs import Order
-from images.manifests import Wishes
 from images.plan import LABEL, Options
 from images.progress import Quiet
 from images.record import Override
+from images.service import Wishes
 from tests.host import samples
 from tests.host.samples import FakeEngine
 

@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from images import cluster, manifests
+from images import cluster
 from images.cluster import Before, Cluster
 from images.errors import ClusterError, GateError, UsageError
-from images.manifests import Wishes
+from images.service import Wishes, decide
 from tests.host import samples
-from tests.host.test_manifests import IMAGE, LABELS
+from tests.host.services import IMAGE, LABELS
 
 pytestmark = pytest.mark.starts_programs
-SERVICE = manifests.decide(IMAGE, LABELS, Wishes(name="mini"))
+SERVICE = decide(IMAGE, LABELS, Wishes(name="mini"))
 KUBECTL = """#!{python} -IS
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
@@ -241,7 +241,7 @@ def test_what_somebody_else_made_is_left_alone(
 
 
 def test_what_kserve_is_to_make_is_not_waited_for(scripted: Scripted, tmp_path: Path) -> None:
-    service = manifests.decide(IMAGE, LABELS, Wishes(kserve=True))
+    service = decide(IMAGE, LABELS, Wishes(kserve=True))
     with pytest.raises(UsageError, match="which KServe makes by itself"):
         cluster.deploy(scripted(), service, tmp_path, lambda _: None)
 
