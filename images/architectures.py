@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from images.errors import ModelError, UsageError
+from images.inside.original import AUTO
 
 SUFFIXES = (
     ("ForSequenceClassification", "text-classification"),
@@ -29,7 +30,8 @@ SUFFIXES = (
     ("Model", "feature-extraction"),
 )
 """An architecture's suffix and its task, the first match counts; empty where the suffix says too little."""
-KNOWN = tuple(dict.fromkeys(task for _, task in SUFFIXES if task))
+KNOWN = tuple(AUTO)
+"""The tasks that targets may have."""
 OTHER_SUFFIXES = (
     ("ForObjectDetection", "object-detection"),
     ("Segmentation", "image-segmentation"),

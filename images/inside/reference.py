@@ -211,7 +211,8 @@ class _Recorder(NamedTuple):
             return list(self.task.prepare(payload, self.tokenizer, self.manifest).items)
         except InputError as error:
             original.refuse(
-                f"the suite's input {name!r} is refused by {self.task.name}: {error}", "correct the suite file"
+                f"the suite's input {name!r} is refused by {self.task.name}: {error}",
+                "correct the suite file, if the input is yours; if not, the model is none for this task",
             )
 
     def _outputs(self, payload: Mapping[str, Any], items: Sequence[Item]) -> list[dict[str, Any]]:
