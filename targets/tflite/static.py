@@ -9,6 +9,7 @@ and writes.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +52,11 @@ def recipes(exact: Path, inputs: Inputs) -> dict[str, Write]:
     """The ways to the mode, the one with the most products first."""
     from ai_edge_quantizer.quantizer import Quantizer
 
-    quantizer = Quantizer(exact)
+    quantizer, asked = Quantizer(exact), _taken(exact, inputs)
     _add(quantizer, ".*")
-    ranges = quantizer.calibrate(dict(inputs), num_threads=threads.cpu_threads())
+    ranges = quantizer.calibrate(asked, num_threads=threads.cpu_threads())
     products = _products(exact)
-    ranked = cleanest(products, _noises(exact, products, inputs, ranges))
+    ranked = cleanest(products, _noises(exact, products, asked, ranges))
     return {
         f"{share:.0%} of the products static": partial(_write, ranges=ranges, scopes=chosen(ranked, share))
         for share in KEPT
@@ -87,8 +88,10 @@ def cleanest(products: Mapping[str, Sequence[Product]], noises: Mapping[str, flo
 
 
 def chosen(ranked: Sequence[Sequence[str]], kept: float) -> list[str]:
-    """The scopes of the first products, of which this share is kept."""
-    return [scope for names in ranked[: round(kept * len(ranked))] for scope in names]
+    """The scopes of the first products, as many as make at least this share of them all."""
+    wanted = kept * sum(map(len, ranked))
+    before = accumulate(map(len, ranked), initial=0)
+    return [scope for names, sooner in zip(ranked, before, strict=False) if sooner < wanted for scope in names]
 
 
 def power(values: FloatArray, low: float, high: float) -> tuple[float, float]:
@@ -97,6 +100,20 @@ def power(values: FloatArray, low: float, high: float) -> tuple[float, float]:
     step = max(high - low, 1e-12) / STEPS
     rounded = np.round(np.clip(values, low, high) / step) * step
     return float(np.square(values).sum()), float(np.square(rounded - values).sum())
+
+
+def _taken(exact: Path, inputs: Inputs) -> dict[str, list[dict[str, Any]]]:
+    """Of each input what its signature takes, in the numbers that it takes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(exact))
+    types = {signature: interpreter.get_signature_runner(signature).get_input_details() for signature in inputs}
+    return {
+        signature: [
+            {name: row[name].astype(known["dtype"]) for name, known in types[signature].items()} for row in rows
+        ]
+        for signature, rows in inputs.items()
+    }
 
 
 def _noises(exact: Path, products: Mapping[str, Sequence[Product]], inputs: Inputs, ranges: Ranges) -> dict[str, float]:
