@@ -243,12 +243,14 @@ def test_a_network_without_positions_is_exported_as_optimum_describes_it(
     assert optimum["custom_onnx_configs"] is None
 
 
-def test_a_model_that_optimum_does_not_know_is_left_to_optimum_to_refuse(
-    optimum: dict[str, Any], config: Config, tmp_path: Path
+@pytest.mark.usefixtures("optimum")
+def test_a_type_that_optimum_does_not_know_is_refused_by_name(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.model_type = "strange"
-    export_generation.export(exporting(tmp_path, "optimum", "none"))
-    assert optimum["custom_onnx_configs"] is None
+    with pytest.raises(SystemExit):
+        export_generation.export(exporting(tmp_path, "optimum", "none"))
+    assert "optimum does not know strange for text-generation (acme/tiny)" in capsys.readouterr().err
 
 
 # Graphs of another form
