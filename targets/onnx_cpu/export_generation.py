@@ -23,6 +23,8 @@ ENTRY = "model.onnx"
 CACHE = "modelyard.cache"
 """As `targets.onnx_cpu.generate` reads it."""
 BUILDER = "targets.onnx_cpu.builder"
+UNSUPPORTED = "is not currently supported"
+"""Of what it says of an architecture that it does not know, by a path in here."""
 PRECISION = {"none": "fp32", "int8": "int8", "int4": "int4"}
 """The builder's names of our modes."""
 TASK = "text-generation-with-past"
@@ -147,7 +149,7 @@ def _run(given: Exporting, *arguments: str | Path) -> None:
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         original.refuse(
             f"onnxruntime-genai's model builder does not take {given.source.model.id} "
-            f"({_config(given).model_type}): it ended with {said}",
+            f"({_config(given).model_type})" + ("" if UNSUPPORTED in said else f": it ended with {said}"),
             "give --quantize none, which another exporter makes, or take another target",
         )
 
