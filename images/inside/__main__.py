@@ -12,6 +12,8 @@ from typing import NoReturn
 from images.inside.errors import Exit, FatalError
 
 ARTIFACT = Path("/artifact")
+SHORTEST = 0.1
+"""Seconds of a measurement."""
 USAGE = 64
 """EX_USAGE of sysexits.h: none of `Exit`'s codes, which speak of the artifact."""
 
@@ -38,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from images.inside import settings
 
-    root = _Parser(prog="modelyard-image", description="One verified model, ready to serve.")
+    root = _Parser(
+        prog="modelyard-image",
+        description="One verified model, ready to serve. Without a command it serves.",
+        epilog="COMMAND --help lists a command's flags; those of serve are variables, too. A wrong one: exit code 64.",
+    )
     root.add_argument("--artifact", type=Path, default=ARTIFACT, help=argparse.SUPPRESS)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser(
@@ -58,11 +64,11 @@ def parser() -> argparse.ArgumentParser:
     smoke.add_argument("--url", type=_url, help=asked)
     smoke.set_defaults(command=_smoke)
     bench = commands.add_parser("bench", help="measure latency, throughput, CPU time and memory")
-    bench.add_argument("--seconds", type=float, default=3.0, help="per measurement (default 3)")
+    bench.add_argument("--seconds", type=_seconds, default=3.0, help="per measurement (default 3)")
     lengths = "input lengths of a model that reads text (default 16 128; 128 of a model that generates)"
-    bench.add_argument("--lengths", type=int, nargs="+", default=[], metavar="TOKENS", help=lengths)
+    bench.add_argument("--lengths", type=_whole, nargs="+", default=[], metavar="TOKENS", help=lengths)
     clients = "concurrent clients (default 1 4 16; 1 4 8 16 of a model that generates)"
-    bench.add_argument("--clients", type=int, nargs="+", default=[], metavar="N", help=clients)
+    bench.add_argument("--clients", type=_whole, nargs="+", default=[], metavar="N", help=clients)
     bench.set_defaults(command=_bench)
     info = commands.add_parser("info", help="say what is in the image")
     info.set_defaults(command=_info)
@@ -71,6 +77,19 @@ def parser() -> argparse.ArgumentParser:
     health = commands.add_parser("health", help="ask the running server whether it is ready: exit 0 or 1")
     health.set_defaults(command=_health)
     return root
+
+
+def _seconds(text: str) -> float:
+    """Long enough for an answer, and no `nan`."""
+    if not re.fullmatch(r"\d{1,6}(\.\d*)?|\.\d+", text) or float(text) < SHORTEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from {SHORTEST}")
+    return float(text)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"\d{1,6}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999")
+    return int(text)
 
 
 def _url(text: str) -> str:
@@ -126,8 +145,10 @@ def _info(options: argparse.Namespace) -> int:
 def _health(options: argparse.Namespace) -> int:
     import urllib.request
 
+    from images.inside import settings
+
     del options
-    port = os.environ.get("MODELYARD_PORT", "8080")
+    port = settings.from_environment(os.environ).port
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=4) as response:
             return 0 if response.status == 200 else 1  # noqa: PLR2004

@@ -284,6 +284,8 @@ def _measure(
         worker.start()
     for worker in workers:
         worker.join()
+    if not times:
+        raise CannotRunError("the server answered none of the requests; see its messages above, and its limits")
     return times, _cpu_seconds(process.pid) - before
 
 

@@ -5,6 +5,7 @@ failed proof stands for.
 """
 
 from enum import IntEnum
+from typing import Self
 
 
 class Exit(IntEnum):
@@ -50,8 +51,24 @@ class CannotRunError(FatalError):
     exit_code = Exit.CANNOT_RUN
 
 
+_PATH = " - at `$."
+"""Stands before the path of what is wrong in a request, as in msgspec's messages."""
+
+
 class InputError(ValueError):
     """A request's content is wrong in a way its sender can mend: HTTP 422."""
+
+    def at(self, path: str) -> Self:
+        """The same error, which names a part of the request more closely; not one that blames another part."""
+        what, _, known = str(self).partition(_PATH)
+        if path.startswith(known.removesuffix("`")):
+            self.args = (f"{what}{_PATH}{path}`",)
+        return self
+
+    def renamed(self, before: str, after: str) -> Self:
+        """The same error, where a part of the request is called otherwise than by who raised it."""
+        self.args = (str(self).replace(f"{_PATH}{before}", f"{_PATH}{after}"),)
+        return self
 
 
 class NoTokensError(InputError):

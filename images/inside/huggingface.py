@@ -51,7 +51,7 @@ class HuggingFace:
                 raw=self._model.modality.raw,
                 response=Any,
                 example=task.suite(manifest.mask_token)[0][1],
-                errors=(400, 401, 413, 422, 429, 503),
+                errors=(400, 401, 413, 415, 422, 429, 503),
             )
         ]
 

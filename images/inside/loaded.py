@@ -11,10 +11,12 @@ from images.inside import modality, tasks
 from images.inside.contract import LoadRunner, Outputs, Prepared, Runner, Task
 from images.inside.engine.contract import Prepare, Wish
 from images.inside.engine.process import Process
-from images.inside.errors import ArtifactError
+from images.inside.errors import ArtifactError, CannotRunError
 from images.inside.generation.contract import Generator
 from images.inside.prompts import Prompts
 from images.inside.records import GenerationFacts, Manifest, read_manifest
+
+CPU = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +85,16 @@ def load(artifact: Path, wish: Wish) -> Model:
 
     Raises:
         ArtifactError: a part of it is missing or damaged.
-        CannotRunError: its engine does not start here.
+        CannotRunError: its engine does not start here, or another device is asked for than a runner's only one.
 
     """
     manifest = read_manifest(artifact)
+    if manifest.generation and importlib.util.find_spec(_name(manifest, "engine")):
+        return engine(artifact, manifest, wish)
+    if wish.device not in {"", CPU}:
+        raise CannotRunError(f"this image's runtime is for {CPU} only, not for {wish.device}")
     if not manifest.generation:
         return of(artifact, manifest, wish.threads)
-    if importlib.util.find_spec(_name(manifest, "engine")):
-        return engine(artifact, manifest, wish)
     return generator(artifact, manifest, wish.threads, wish.slots)
 
 

@@ -238,7 +238,7 @@ class OpenInference:
             request=InferRequest,
             response=InferResponse,
             example={**called, "inputs": [self._form.example()]},
-            errors=(400, 401, 404, 413, 429, 503),
+            errors=(400, 401, 404, 413, 415, 429, 503),
         )
 
     @staticmethod

@@ -14,7 +14,7 @@ from images.inside.metrics import Metrics
 from images.inside.records import Manifest
 from images.inside.settings import Settings
 from images.inside.text import Tokenizer
-from images.inside.web import ApiError, Trace, read_body
+from images.inside.web import ApiError, Trace, read_body, unavailable
 
 T = TypeVar("T")
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -110,7 +110,7 @@ class Service:
     async def body(self, request: Request) -> bytes:
         """A request's body, when this server can answer it: 503 before it is ready, 413 for too many bytes."""
         if not self._loaded:
-            raise _unavailable("the model is not ready yet", "not_ready")
+            raise unavailable("the model is not ready yet", "not_ready")
         return await read_body(request, self.settings.max_body_bytes)
 
     def check_count(self, inputs: int, param: str) -> None:
@@ -159,10 +159,6 @@ def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> No
         raise InputError(f"{unknown[0]} is not a token id of this model - at `$.{param}`")
 
 
-def _unavailable(message: str, code: str) -> ApiError:
-    return ApiError(503, message, code=code, headers={"retry-after": "1"})
-
-
 class _Attention:
     """`Service.attending`: a task that watches costs more than the rest, so it begins when an answer takes long."""
 
@@ -183,7 +179,7 @@ class _Attention:
             if left:
                 raise ClientDisconnect from None
             if self._service.state is State.DRAINING:
-                raise _unavailable("the server ended before the answer was ready", "ended") from None
+                raise unavailable("the server ended before the answer was ready", "ended") from None
 
     def _begin(self) -> None:
         self._watch = asyncio.create_task(_gone(self._request))

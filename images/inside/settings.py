@@ -102,8 +102,13 @@ _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 
 
 def _help(field: msgspec.structs.FieldInfo) -> str:
+    default = f"default {str(field.default).lower()}; " if field.default != "" else ""
+    return f"{_description(field)} ({default}{PREFIX}{field.name.upper()})"
+
+
+def _description(field: msgspec.structs.FieldInfo) -> str:
     (meta,) = field.type.__metadata__
-    return f"{meta.description} (default {field.default}; {PREFIX}{field.name.upper()})"
+    return str(meta.description)
 
 
 def _flag(field: str) -> str:
@@ -120,7 +125,8 @@ def _checked(field: str, value: object) -> Any:
     try:
         return msgspec.convert(value, _FIELDS[field].type, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{PREFIX}{field.upper()} ({_flag(field)}) is {value!r}: {error}") from error
+        what = f"{error} ({_description(_FIELDS[field])})"
+        raise SettingsError(f"{PREFIX}{field.upper()} ({_flag(field)}) is {value!r}: {what}") from error
 
 
 def _api_key(environ: Mapping[str, str], flag: str | None) -> str:

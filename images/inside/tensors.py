@@ -12,6 +12,7 @@ from images.inside.contract import FloatArray, IntArray, Item
 from images.inside.errors import InputError, TooLongError
 from images.inside.records import Manifest
 from images.inside.service import VOCABULARY, check_vocabulary
+from images.inside.tasks.common import each
 from images.inside.text import Tokenizer
 
 TEXT = "text"
@@ -169,7 +170,7 @@ def _flattened(data: Sequence[Any], name: str, axes: int) -> Sequence[Any]:
 
 def _texts(texts: Sequence[str], tokenizer: Tokenizer, manifest: Manifest, *, truncate: bool) -> Rows:
     prompt = manifest.embedding.prompt if manifest.embedding else ""
-    items = [tokenizer.item(prompt + text, truncate=truncate) for text in texts]
+    items = each(texts, lambda text: tokenizer.item(prompt + text, truncate=truncate), "inputs[0].data")
     return Rows(items, [slice(len(item.ids)) for item in items], max(len(item.ids) for item in items))
 
 

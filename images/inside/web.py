@@ -3,6 +3,7 @@
 A handler takes a `Request` and returns a Starlette response, so that a streaming one is no other case.
 """
 
+import asyncio
 import hmac
 import logging
 import os
@@ -26,6 +27,11 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 DISCONNECTED = 499
 """Logged and counted for a client that left before its answer; nobody is sent it."""
+_PLACED = re.compile(r"(.*) - at (?:`key` in )?`\$\.?(.*)`", re.DOTALL)
+_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`")
+"""What msgspec says of a field that is not there, or should not be, and so has no path."""
+PLAIN = (b"", b"identity")
+"""Content codings of a body that is sent as it is."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -150,6 +156,11 @@ class Endpoint:
             response = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            # uvicorn's way to end requests when the time after SIGTERM is up: one whose body is still to come, say.
+            response = error_response(
+                self._route.api, unavailable("the server ended before the answer was ready", "ended")
+            )
         except Exception as error:  # noqa: BLE001  # the last line of defence, and the place that logs it
             response = error_response(self._route.api, explain(error, self._route.api, trace))
         await response(scope, receive, send)
@@ -215,13 +226,18 @@ def error_response(api: Api, error: ApiError) -> Response:
     return Json(api.error(error), error.status, headers=dict(error.headers))
 
 
+def unavailable(message: str, code: str) -> ApiError:
+    """The answer of a server that is not ready yet, or not any more."""
+    return ApiError(503, message, code=code, headers={"retry-after": "1"})
+
+
 def explain(error: Exception, api: Api, trace: Trace) -> ApiError:
     """The answer to a request that raised `error`. What nobody foresaw is logged in full, and its id answered."""
     match error:
         case ApiError():
             return error
         case TooLargeError():
-            return ApiError(413, str(error), code=error.code)
+            return _invalid(str(error), 413, error.code)
         case InputError():
             return _invalid(str(error), api.invalid)
         case QueueFullError():
@@ -232,7 +248,10 @@ def explain(error: Exception, api: Api, trace: Trace) -> ApiError:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises a 413 `ApiError` as soon as it is known to be larger than `limit`."""
+    """The request's body. Raises a 413 `ApiError` as soon as it is known to be larger than `limit`, 415 when packed."""
+    if (coding := _header(request.scope, b"content-encoding")) not in PLAIN:
+        why = f"bodies are not unpacked here: send it as it is, without Content-Encoding: {coding.decode('latin-1')}"
+        raise ApiError(415, why, code="unsupported_encoding")
     if int(_header(request.scope, b"content-length") or 0) > limit:
         raise _too_large(limit)
     chunks, size, more = [], 0, True
@@ -255,14 +274,17 @@ def decode(body: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise InputError(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+        half = "; an emoji may be cut in half" if b"\\ud" in body.lower() else ""
+        raise ApiError(400, f"the body is not JSON: {error}{half}", code="invalid_json") from error
 
 
-def _invalid(message: str, status: int) -> ApiError:
+def _invalid(message: str, status: int, code: str = "invalid_input") -> ApiError:
     """An error about a field, whose path msgspec (and every `InputError` that knows one) puts at the end."""
-    what, _, path = message.partition(" - at `$")
-    param = path.rstrip("`").lstrip(".") or None
-    return ApiError(status, f"{param}: {what}" if param else what, code="invalid_input", param=param)
+    found = _PLACED.fullmatch(message)
+    what, path = found.groups() if found else (message, "")
+    named = _FIELD.fullmatch(what)
+    param = ".".join(part for part in (path, named[1] if named else "") if part) or None
+    return ApiError(status, f"{path}: {what}" if path else what, code=code, param=param)
 
 
 def _too_large(limit: int) -> ApiError:

@@ -99,6 +99,37 @@ def test_arguments_of_tool_calls_are_objects() -> None:
     assert render(source, {"role": "assistant", "content": None, "tool_calls": [call]}) == "2"
 
 
+PLAIN = "{% for message in messages %}{{ message.content }}{{ mood }}{% endfor %}"
+
+
+def test_tools_are_refused_where_the_template_shows_none() -> None:
+    with pytest.raises(InputError, match=r"does not show it tools: .* - at `\$\.tools`"):
+        render(PLAIN, *CHAT, tools=TOOLS)
+
+
+def test_calls_of_tools_are_refused_where_the_template_shows_none() -> None:
+    calls = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}
+    with pytest.raises(InputError, match=r"calls of tools - at `\$\.messages\[2\]\.tool_calls`"):
+        render(PLAIN, *CHAT, calls)
+
+
+def test_a_variable_of_the_template_is_taken() -> None:
+    assert render(PLAIN, {"role": "user", "content": "one"}, variables={"mood": " glad"}) == "one glad"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("enable_thinking", "is nothing that this model's template knows"),
+        ("messages", "is not the request's to set"),
+        ("add_generation_prompt", "is not the request's to set"),
+    ],
+)
+def test_other_variables_are_refused_by_name(name: str, why: str) -> None:
+    with pytest.raises(InputError, match=rf"{why} - at `\$\.chat_template_kwargs\.{name}`"):
+        render(PLAIN, *CHAT, variables={name: False})
+
+
 def test_messages_are_not_changed() -> None:
     message = {"role": "user", "content": [{"type": "text", "text": "one"}]}
     render("{{ messages[0].content }}", message)

@@ -6,6 +6,7 @@ import pytest
 
 from images.inside.__main__ import USAGE, main, parser
 from images.inside.errors import Exit
+from tests.inside.serving import served
 
 
 @pytest.mark.parametrize("url", ["http://minilm", "http://minilm.team:80/", "http://127.0.0.1:8080"])
@@ -37,3 +38,33 @@ def test_a_folder_without_a_manifest_is_a_damaged_artifact(
 ) -> None:
     assert main([f"--artifact={tmp_path}", command]) == Exit.DAMAGED
     assert capsys.readouterr().err.startswith("modelyard: damaged: manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "why"),
+    [
+        ("--seconds", "0", "seconds from 0.1"),
+        ("--seconds", "-1", "seconds from 0.1"),
+        ("--seconds", "nan", "seconds from 0.1"),
+        ("--lengths", "0", "whole number from 1"),
+        ("--clients", "-3", "whole number from 1"),
+        ("--clients", "two", "whole number from 1"),
+    ],
+)
+def test_a_measurement_of_nothing_is_a_usage_error(
+    flag: str, value: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", f"{flag}={value}"])
+    assert (ended.value.code, why in capsys.readouterr().err) == (USAGE, True)
+
+
+def test_health_asks_the_port_that_the_server_listens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served() as url:
+        monkeypatch.setenv("MODELYARD_PORT", url.rpartition(":")[2])
+        assert main(["health"]) == 0
+
+
+def test_health_knows_kubernetes_address_of_a_service_from_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELYARD_PORT", "tcp://10.0.0.1:80")
+    assert main(["health"]) == 1

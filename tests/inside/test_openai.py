@@ -1,5 +1,7 @@
 import base64
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -109,8 +111,23 @@ def test_input_of_a_wrong_form_is_unprocessable(client: openai.OpenAI, wrong: ob
 
 
 def test_an_unknown_field_is_named(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match="inputt"):
+    with pytest.raises(openai.UnprocessableEntityError, match="inputt") as error:
         client.embeddings.create(model=MODEL, input="one", extra_body={"inputt": 1})
+
+    assert error.value.param == "inputt"
+
+
+def test_a_missing_field_is_named(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as error:
+        client.post("/embeddings", body={"model": MODEL}, cast_to=object)
+
+    assert error.value.param == "input"
+
+
+def test_null_asks_for_the_default(client: openai.OpenAI) -> None:
+    fields = dict.fromkeys(("encoding_format", "dimensions", "user", "truncate"))
+
+    assert client.post("/embeddings", body={"model": MODEL, "input": "one", **fields}, cast_to=object)
 
 
 @pytest.mark.parametrize("long", ["one " * 15, [4] * 17], ids=["text", "tokens"])
@@ -119,6 +136,18 @@ def test_an_input_that_is_too_long_is_too_large(client: openai.OpenAI, long: str
         client.embeddings.create(model=MODEL, input=long)
 
     assert (error.value.status_code, error.value.code) == (413, "input_too_long")
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [("one " * 15, "input"), (["one", "one " * 15], "input[1]"), ([4] * 17, "input"), ([[4], [4] * 17], "input[1]")],
+    ids=["text", "texts", "tokens", "many tokens"],
+)
+def test_of_many_inputs_the_one_that_is_too_long_is_named(client: openai.OpenAI, given: Any, param: str) -> None:
+    with pytest.raises(openai.APIStatusError, match=re.escape(f"{param}: the input has 17 tokens")) as error:
+        client.embeddings.create(model=MODEL, input=given)
+
+    assert error.value.param == param
 
 
 @pytest.mark.parametrize("long", ["one " * 15, [4] * 17], ids=["text", "tokens"])

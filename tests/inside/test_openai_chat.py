@@ -304,7 +304,7 @@ REFUSED = [
     ({"messages": [{"role": "user"}]}, "messages[0].content"),
     ({"messages": [{"role": "poet", "content": "a"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
-    ({"messages": [{"role": "user", "content": "a", "mood": 1}]}, "messages[0]"),
+    ({"messages": [{"role": "user", "content": "a", "mood": 1}]}, "messages[0].mood"),
 ]
 
 

@@ -1,6 +1,6 @@
 import contextlib
+import gzip
 import json
-import logging
 import os
 import signal
 import socket
@@ -16,35 +16,13 @@ from images.inside.errors import ArtifactError, CannotRunError, Exit, OutputsDif
 from images.inside.loaded import Loaded
 from images.inside.server import listen, running, serve
 from images.inside.settings import Settings
-from tests.inside.serving import MODEL, TableRunner, loaded, manifest, served
+from tests.inside.serving import MODEL, TableRunner, loaded, manifest, metric, served, until
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     with served(max_body_bytes=100_000) as url, httpx.Client(base_url=url) as made:
         yield made
-
-
-@pytest.fixture
-def _logging_kept() -> Iterator[None]:
-    """Put back what `serve` sets for its whole process."""
-    root, own = logging.root, logging.getLogger("modelyard")
-    before = root.handlers[:], root.level, own.level
-    yield
-    root.handlers[:], root.level, own.level = before
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.002)
-
-
-def metric(url: str, name: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
 def post(url: str, text: str) -> httpx.Response:
@@ -113,6 +91,17 @@ def test_an_error_has_its_status_and_its_apis_shape(
     answer = client.request(method, path, content=body)
 
     assert (answer.status_code, SHAPES.get(path, plain_error)(answer)) == (status, True)
+
+
+@pytest.mark.parametrize("path", [EMBEDDINGS, PREDICT, INFER])
+def test_a_packed_body_is_refused_for_its_packing(client: httpx.Client, path: str) -> None:
+    answer = client.post(path, content=gzip.compress(b"{}"), headers={"content-encoding": "gzip"})
+
+    assert (answer.status_code, "Content-Encoding: gzip" in answer.text) == (415, True)
+
+
+def test_half_an_emoji_is_told_as_what_it_may_be(client: httpx.Client) -> None:
+    assert "an emoji may be cut in half" in client.post(PREDICT, content=rb'{"inputs": "one \uD83D"}').text
 
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(client: httpx.Client) -> None:
@@ -338,6 +327,29 @@ def test_the_grace_ends_a_request_that_does_not() -> None:
         seen["exit"] = serve(manifest(), settings, lambda: loaded(manifest(), runner))
 
     assert seen == {"answer": 503, "exit": Exit.PASS}
+
+
+@pytest.mark.usefixtures("_logging_kept")
+def test_the_grace_ends_a_request_whose_body_does_not_come(capsys: pytest.CaptureFixture[str]) -> None:
+    port, seen = free_port(), {}
+
+    def ask() -> None:
+        until(lambda: not refused(f"http://127.0.0.1:{port}"))
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").is_success)
+            sender.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen["answer"] = sender.recv(12)
+
+    with in_thread(ask):
+        serve(
+            manifest(),
+            Settings(host="127.0.0.1", port=port, grace_seconds=0),
+            lambda: loaded(manifest(), TableRunner()),
+        )
+
+    assert (seen["answer"], "Exception" in capsys.readouterr().err) == (b"HTTP/1.1 503", False)
 
 
 @pytest.mark.usefixtures("_logging_kept")

@@ -37,6 +37,18 @@ def test_a_bad_value_is_named_with_its_variable(name: str, value: str) -> None:
         from_environment({f"MODELYARD_{name}": value})
 
 
+def test_a_bad_value_is_told_what_may_stand_there() -> None:
+    with pytest.raises(SettingsError, match="debug, info, warning or error"):
+        from_environment({"MODELYARD_LOG_LEVEL": "loud"})
+
+
+def test_help_shows_defaults_as_they_are_typed() -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
+    add_arguments(parser)
+
+    assert [text in parser.format_help() for text in ("(default false; ", "(default ; ")] == [True, False]
+
+
 def test_the_key_comes_from_a_file_without_its_line_end(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret\n")
 

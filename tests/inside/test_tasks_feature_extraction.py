@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,11 @@ def test_vectors_that_are_always_normalized_cannot_be_had_otherwise(tokenizer: T
 def test_what_is_wrong_in_a_payload_is_named(payload: dict[str, Any], message: str, tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match=message):
         TASK.prepare(payload, tokenizer, TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"), [("a b c d a", "inputs"), (["a", "a b c d a"], "inputs[1]")], ids=["lone", "one of two"]
+)
+def test_a_text_that_is_refused_is_named_by_its_place(tokenizer: Tokenizer, inputs: object, path: str) -> None:
+    with pytest.raises(TooLongError, match=rf" - at `\$\.{re.escape(path)}`"):
+        TASK.prepare({"inputs": inputs}, tokenizer, TOKENS)

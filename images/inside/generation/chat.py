@@ -5,6 +5,7 @@ The template comes with the model, so it runs in Jinja's sandbox.
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
 Message = Mapping[str, Any]
+OURS = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""Variables of every template that a request cannot set by name."""
 _HERE = "\ue000the message goes on here\ue000"
 """Put behind a message that the answer continues, to find its end in the prompt."""
 
@@ -38,6 +41,7 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise ArtifactError(f"the chat template cannot be read: {error}") from error
         self._specials = dict(specials)
+        self._words = {*re.findall(r"\w+", source), *self._template.environment.globals}
 
     def render(
         self,
@@ -58,15 +62,30 @@ class ChatTemplate:
             variables: what else the template knows, such as `enable_thinking`.
 
         Raises:
-            InputError: the template refuses the messages, or fails on them.
+            InputError: the template refuses the messages, fails on them, or would not show the model what is given.
 
         """
+        self._check(messages, tools or (), variables or {})
         shown = [_shown(message, at) for at, message in enumerate(messages)]
         if not shown:
             raise InputError("expected at least one message - at `$.messages`")
         if continue_final_message:
             return self._continued(shown, tools, variables or {})
         return self._rendered(shown, tools, variables or {}, add_generation_prompt=add_generation_prompt)
+
+    def _check(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
+    ) -> None:
+        """Raise `InputError` for what the template never speaks of: the model would answer as if it were not there."""
+        if tools and "tools" not in self._words:
+            raise InputError("this model's chat template does not show it tools: leave them out - at `$.tools`")
+        for at, message in enumerate(messages):
+            if message.get("tool_calls") and "tool_calls" not in self._words:
+                why = "this model's chat template does not show it calls of tools"
+                raise InputError(f"{why} - at `$.messages[{at}].tool_calls`")
+        if strange := [name for name in variables if name in OURS or name not in self._words]:
+            why = "is not the request's to set" if strange[0] in OURS else "is nothing that this model's template knows"
+            raise InputError(f"{why} - at `$.chat_template_kwargs.{strange[0]}`")
 
     def _rendered(
         self,

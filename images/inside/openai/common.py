@@ -110,7 +110,7 @@ def read(body: bytes, kind: type[T], unsupported: Mapping[str, Unsupported], ent
         InputError: for a value of another form.
 
     """
-    given = _without_nulls(decode(body, dict[str, Any]))
+    given = fields(body)
     for name in given.keys() & unsupported.keys():
         if given.pop(name) not in unsupported[name].neutral:
             raise refusal(name, unsupported[name].why)
@@ -120,6 +120,16 @@ def read(body: bytes, kind: type[T], unsupported: Mapping[str, Unsupported], ent
         raise ApiError(400, message, code="unknown_parameter", param=unknown[0])
     if isinstance(found := given.get(entries), list):
         given[entries] = [_without_nulls(entry) if isinstance(entry, dict) else entry for entry in found]
+    return typed(given, kind)
+
+
+def fields(body: bytes) -> dict[str, Any]:
+    """A request's fields but for those that are null. Raises as `decode` does."""
+    return _without_nulls(decode(body, dict[str, Any]))
+
+
+def typed(given: Mapping[str, Any], kind: type[T]) -> T:
+    """Fields as a struct. Raises `InputError` for a value of another form."""
     try:
         return msgspec.convert(given, kind, str_keys=True)
     except msgspec.ValidationError as error:

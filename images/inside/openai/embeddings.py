@@ -9,12 +9,13 @@ from starlette.requests import Request
 
 from images.inside.contract import FloatArray, Item, Outputs, Prepared
 from images.inside.errors import InputError, TooLongError
-from images.inside.openai.common import API, check_model
+from images.inside.openai.common import API, check_model, fields, typed
 from images.inside.openai.inputs import Input, Tokens, is_tokens, read_input
 from images.inside.predicting import Predicting, count_tokens
 from images.inside.service import Service, check_vocabulary
+from images.inside.tasks.common import each
 from images.inside.text import Tokenizer
-from images.inside.web import ApiError, Json, Route, decode
+from images.inside.web import ApiError, Json, Route
 
 
 class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -93,14 +94,14 @@ class Embeddings:
                 request=EmbeddingRequest,
                 response=EmbeddingResponse,
                 example={"model": self._manifest.model.id, "input": ["The quick brown fox", "A slow green turtle"]},
-                errors=(400, 401, 404, 413, 422, 429, 503),
+                errors=(400, 401, 404, 413, 415, 422, 429, 503),
             ),
         ]
 
     async def embeddings(self, request: Request) -> Json:
         """`POST /v1/embeddings`."""
         body = await self._service.body(request)
-        wanted = decode(body, EmbeddingRequest)
+        wanted = typed(fields(body), EmbeddingRequest)
         self._check(wanted)
         prepared = await self._model.prepare(len(body), lambda tokenizer: self._prepare(wanted, tokenizer))
         outputs = await self._model.run(request, prepared.items)
@@ -124,10 +125,17 @@ class Embeddings:
     def _prepare(self, wanted: EmbeddingRequest, tokenizer: Tokenizer) -> Prepared:
         texts, tokens = read_input(wanted.input)
         if texts:
-            payload = {"inputs": texts, "truncate": wanted.truncate}
+            return self._prepare_texts(wanted, tokenizer)
+        limit, lone = self._manifest.max_length, isinstance(wanted.input, list) and is_tokens(wanted.input)
+        items = each(tokens, lambda ids: _item(ids, tokenizer, limit, truncate=wanted.truncate), "input", lone=lone)
+        return Prepared(items, None)
+
+    def _prepare_texts(self, wanted: EmbeddingRequest, tokenizer: Tokenizer) -> Prepared:
+        payload = {"inputs": wanted.input, "truncate": wanted.truncate}
+        try:
             return self._model.task.prepare(payload, tokenizer, self._manifest)
-        limit = self._manifest.max_length
-        return Prepared([_item(ids, tokenizer, limit, truncate=wanted.truncate) for ids in tokens], None)
+        except InputError as error:
+            raise error.renamed("inputs", "input")  # noqa: B904  # it is the very same error
 
     def _response(self, outputs: Sequence[Outputs], items: Sequence[Item], form: str) -> EmbeddingResponse:
         encode = to_base64 if form == "base64" else to_floats

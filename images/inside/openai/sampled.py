@@ -20,7 +20,7 @@ from images.inside.web import ApiError, explain
 
 ENCODE = msgspec.json.Encoder().encode
 DONE = b"data: [DONE]\n\n"
-ERRORS = (400, 401, 404, 413, 429, 500, 503)
+ERRORS = (400, 401, 404, 413, 415, 429, 500, 503)
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 PENALTIES = ("frequency_penalty", "presence_penalty", "logit_bias")
 """`Sampling`'s fields as requests spell them, too."""

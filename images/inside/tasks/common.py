@@ -1,6 +1,6 @@
 """What the tasks share: payload checks, softmax, and the comparison of answers."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +11,7 @@ from images.inside.contract import FloatArray
 from images.inside.errors import InputError
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Ranking = list[dict[str, Any]]
@@ -28,6 +29,30 @@ def parse(payload: Mapping[str, Any], kind: type[T]) -> T:
 def as_list(inputs: T | list[T]) -> list[T]:
     """One input or several, as a list."""
     return inputs if isinstance(inputs, list) else [inputs]
+
+
+def each(entries: Sequence[T], make: Callable[[T], V], path: str = "inputs", *, lone: bool = False) -> list[V]:
+    """What is made of each entry of a request, whose errors name it by its place.
+
+    Args:
+        entries: texts, pictures, ...
+        make: called with each.
+        path: where they stand in the request.
+        lone: whether there is one that stands there by itself, without a list around it.
+
+    """
+    made = []
+    for place, entry in enumerate(entries):
+        try:
+            made.append(make(entry))
+        except InputError as error:
+            raise error.at(path if lone else f"{path}[{place}]")  # noqa: B904  # it is the very same error
+    return made
+
+
+def each_input(inputs: T | list[T], make: Callable[[T], V]) -> list[V]:
+    """`each` of a task's `inputs`, which are one or several."""
+    return each(as_list(inputs), make, lone=not isinstance(inputs, list))
 
 
 def like(inputs: object, answers: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from images.inside import suite
 from images.inside.contract import FloatArray, Outputs, Prepared
 from images.inside.errors import InputError
 from images.inside.records import Manifest, Struct
-from images.inside.tasks.common import Texts, as_list, parse
+from images.inside.tasks.common import Texts, each_input, parse
 from images.inside.text import Tokenizer
 
 
@@ -56,7 +56,7 @@ class FeatureExtraction:
         under = request.parameters or FeatureExtractionParameters()
         truncate = bool(request.truncate or under.truncate)
         prompt = manifest.embedding.prompt if manifest.embedding else ""
-        items = [tokenizer.item(prompt + text, truncate=truncate) for text in as_list(request.inputs)]
+        items = each_input(request.inputs, lambda text: tokenizer.item(prompt + text, truncate=truncate))
         normalize = under.normalize if request.normalize is None else request.normalize
         return Prepared(items, _normalization(normalize, manifest))
 

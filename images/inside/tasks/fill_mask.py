@@ -17,6 +17,7 @@ from images.inside.records import Manifest, Struct
 from images.inside.tasks.common import (
     Texts,
     as_list,
+    each_input,
     largest_difference,
     like,
     parse,
@@ -75,10 +76,15 @@ class FillMask:
         """Validate and tokenise one request."""
         request = parse(payload, FillMaskPayload)
         parameters = request.parameters or FillMaskParameters()
-        encoded = [tokenizer.encode(text, truncate=parameters.truncate) for text in as_list(request.inputs)]
         mask = tokenizer.id_of(manifest.mask_token)
-        if any(mask not in entry.ids for entry in encoded):
-            raise InputError(f"every text needs the mask token {manifest.mask_token} - at `$.inputs`")
+
+        def masked(text: str) -> Encoded:
+            entry = tokenizer.encode(text, truncate=parameters.truncate)
+            if mask not in entry.ids:
+                raise InputError(f"every text needs the mask token {manifest.mask_token} - at `$.inputs`")
+            return entry
+
+        encoded = each_input(request.inputs, masked)
         targets = None if parameters.targets is None else _target_ids(as_list(parameters.targets), tokenizer)
         state = _State(request.inputs, parameters.top_k, targets, encoded, tokenizer)
         return Prepared([entry.item for entry in encoded], state)

@@ -13,7 +13,7 @@ from images.inside.contract import Outputs, Prepared
 from images.inside.records import Manifest, Struct
 from images.inside.tasks import classes
 from images.inside.tasks.classes import Function
-from images.inside.tasks.common import AtLeastOne, as_list, like, parse
+from images.inside.tasks.common import AtLeastOne, each_input, like, parse
 from images.inside.vision import decoding, pictures
 from images.inside.vision.preprocessing import Preprocessor
 
@@ -61,7 +61,7 @@ class ImageClassification:
         """Validate and preprocess one request."""
         del manifest
         request = parse(payload, ImageClassificationPayload)
-        items = [processor.pixels(decoding.from_text(text)) for text in as_list(request.inputs)]
+        items = each_input(request.inputs, lambda text: processor.pixels(decoding.from_text(text)))
         return Prepared(items, request)
 
     def answer(self, prepared: Prepared, outputs: Sequence[Outputs], manifest: Manifest) -> Any:

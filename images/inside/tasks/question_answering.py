@@ -15,7 +15,7 @@ from images.inside import suite
 from images.inside.contract import FloatArray, Outputs, Prepared
 from images.inside.errors import InputError
 from images.inside.records import Manifest, Struct
-from images.inside.tasks.common import AtLeastOne, as_list, largest_difference, like, parse, share
+from images.inside.tasks.common import AtLeastOne, as_list, each_input, largest_difference, like, parse, share
 from images.inside.text import Encoded, Tokenizer
 
 CONTEXT = 1
@@ -94,7 +94,7 @@ class QuestionAnswering:
             raise InputError("question-answering takes no model that pads on the left")
         request = parse(payload, QuestionAnsweringPayload)
         parameters = request.parameters or QuestionAnsweringParameters()
-        windows = [_windows(question, parameters, tokenizer, manifest) for question in as_list(request.inputs)]
+        windows = each_input(request.inputs, lambda question: _windows(question, parameters, tokenizer, manifest))
         cls_id = tokenizer.id_of(manifest.cls_token) if manifest.cls_token else None
         items = [window.item for of_question in windows for window in of_question]
         return Prepared(items, _State(request.inputs, parameters, windows, cls_id))

@@ -14,7 +14,7 @@ from images.inside.contract import Item, Outputs, Prepared
 from images.inside.records import Manifest, Struct
 from images.inside.tasks import classes
 from images.inside.tasks.classes import Function
-from images.inside.tasks.common import AtLeastOne, as_list, parse
+from images.inside.tasks.common import AtLeastOne, as_list, each, parse
 from images.inside.text import Tokenizer
 
 
@@ -63,8 +63,13 @@ class TextClassification:
         del manifest
         request = parse(payload, TextClassificationPayload)
         parameters = request.parameters or TextClassificationParameters()
+
+        def item(entry: str | TextPair) -> Item:
+            return _item(entry, tokenizer, parameters)
+
+        # Pairs and texts in one list: their common type is not found otherwise.
         inputs: list[str | TextPair] = as_list(request.inputs)
-        return Prepared([_item(entry, tokenizer, parameters) for entry in inputs], parameters)
+        return Prepared(each(inputs, item, lone=not isinstance(request.inputs, list)), parameters)
 
     def answer(self, prepared: Prepared, outputs: Sequence[Outputs], manifest: Manifest) -> Any:
         """One ranking of labels an input."""

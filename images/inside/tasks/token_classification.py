@@ -14,7 +14,7 @@ from images.inside import suite
 from images.inside.contract import FloatArray, Outputs, Prepared
 from images.inside.errors import InputError
 from images.inside.records import Manifest, Struct
-from images.inside.tasks.common import Texts, as_list, largest_difference, like, parse, share, softmax
+from images.inside.tasks.common import Texts, as_list, each_input, largest_difference, like, parse, share, softmax
 from images.inside.text import Encoded, Tokenizer
 
 Part = TypeVar("Part")
@@ -95,7 +95,7 @@ class TokenClassification:
         parameters = request.parameters or TokenClassificationParameters()
         if parameters.stride is not None and parameters.aggregation_strategy == "none":
             raise InputError("stride needs another aggregation_strategy than none - at `$.parameters.stride`")
-        windows = [_windows(text, parameters, tokenizer) for text in as_list(request.inputs)]
+        windows = each_input(request.inputs, lambda text: _windows(text, parameters, tokenizer))
         items = [window.item for of_text in windows for window in of_text]
         return Prepared(items, _State(request.inputs, parameters, windows, tokenizer))
 

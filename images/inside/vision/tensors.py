@@ -10,6 +10,7 @@ from images.inside.compare import PIXELS
 from images.inside.contract import FloatArray, Pixels
 from images.inside.errors import InputError
 from images.inside.records import ImageFacts, Manifest
+from images.inside.tasks.common import each
 from images.inside.tensors import Form, InputTensor, Rows, TensorFacts
 from images.inside.vision import decoding, pictures
 from images.inside.vision.preprocessing import Preprocessor
@@ -26,7 +27,8 @@ def read(inputs: Sequence[InputTensor], processor: Preprocessor, manifest: Manif
     (tensor,) = inputs
     tensors.check(tensor, _DATATYPES)
     if tensor.name == FILES:
-        return _rows([processor.pixels(decoding.from_text(text)) for text in tensors.contents(tensor, str)])
+        texts: list[str] = tensors.contents(tensor, str)
+        return _rows(each(texts, lambda text: processor.pixels(decoding.from_text(text)), "inputs[0].data"))
     return _rows([Pixels(values) for values in _values(tensor, _facts(manifest))])
 
 
