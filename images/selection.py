@@ -14,6 +14,25 @@ CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
 SETTINGS = "tokenizer_config.json"
 TEKKEN = "tekken.json"
+IN_PYTHON = frozenset(
+    f"{name}Tokenizer"
+    for name in (
+        *(
+            "Bartpho",
+            "BertGeneration",
+            "BertJapanese",
+            "Bertweet",
+            "BioGpt",
+            "BlenderbotSmall",
+            "ByT5",
+            "CTRL",
+            "Canine",
+        ),
+        *("CpmAnt", "Esm", "Flaubert", "GPTNeoXJapanese", "GPTSw3", "Perceiver", "Phobert", "ProphetNet", "RoCBert"),
+        *("Tapas", "XLM"),
+    )
+)
+"""Classes of tokenizers that transformers 4 and 5 make no file of."""
 PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
 WEIGHTS = (
@@ -160,20 +179,21 @@ def _require_preparation(paths: Iterable[str], task: str, settings: Mapping[str,
             f"the model has no {PREPROCESSOR}, which says how images are preprocessed",
             "save its image processor beside it",
         )
+    kind = str(settings.get("tokenizer_class") or "")
+    if on_text and kind in IN_PYTHON and TOKENIZERS[0] not in names:
+        raise ModelError(
+            f"the model has a {kind}, which exists in Python only: targets serve tokenizers that are a file",
+            "add the tokenizer.json of an equal one, if there is such",
+        )
     if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
-        raise _no_tokenizer(TEKKEN in names, settings)
+        raise _no_tokenizer(TEKKEN in names)
 
 
-def _no_tokenizer(tekken: bool, settings: Mapping[str, Any]) -> ModelError:
+def _no_tokenizer(tekken: bool) -> ModelError:
     if tekken:
         return ModelError(
             f"the model's tokenizer is {TEKKEN}, of Mistral's own form",
             "add the tokenizer.json that transformers makes of it: AutoTokenizer, then save_pretrained()",
-        )
-    if kind := str(settings.get("tokenizer_class") or ""):
-        return ModelError(
-            f"the model has a {kind} and no file that it is made of: targets serve tokenizers that are one",
-            "save its tokenizer.json beside it; one that exists in Python only, as those of bytes do, has none",
         )
     return ModelError(
         "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"

@@ -41,6 +41,8 @@ OWN_NAMES: Mapping[str, Mapping[str, str]] = {
 BESIDE: Mapping[str, str] = {"phi3": "original_max_position_embeddings"}
 """A parameter that it takes beside the scaling and not in it, by model type."""
 
+RENAMED: Mapping[str, str] = {"num_local_experts": "num_experts"}
+"""Fields that some types call otherwise in transformers 4."""
 SENTENCES, OF_ALL = "sentence_transformers.", "sentence_transformers.models."
 """Begins the names of sentence-transformers' own modules; and those that all releases read."""
 
@@ -119,7 +121,7 @@ def config(told: Any) -> Any:
     """config.json, with those in it. Ends the step for rotary positions that transformers 4 has no words for."""
     if not isinstance(told, dict):
         return told
-    new = {name: config(value) if isinstance(value, dict) else value for name, value in told.items()}
+    new = {name: config(value) if isinstance(value, dict) else value for name, value in _renamed(told).items()}
     if isinstance(rotary := new.pop(ROTARY, None), dict):
         kind = str(told.get("model_type", ""))
         by_layer = any(isinstance(value, dict) for value in rotary.values())
@@ -127,6 +129,14 @@ def config(told: Any) -> Any:
         _require_known(words, kind)
         new |= words
     return new
+
+
+def _renamed(told: Json) -> Json:
+    if not told.keys() & RENAMED.keys():
+        return told
+    known = parameters(str(told.get("model_type", "")))
+    names = {name: old for name, old in RENAMED.items() if name not in known and old in known}
+    return {names.get(name, name): value for name, value in told.items()}
 
 
 def _of_all(rotary: Mapping[str, Any], kind: str) -> Json:

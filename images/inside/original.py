@@ -213,7 +213,7 @@ def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> N
     So would weights of another shape. Tables of whole numbers are no weights: networks make them themselves, and newer
     releases do not save them.
     """
-    if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
+    if wrong := sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]):
         refuse(
             f"{source.model.id} has weights of another shape than its config.json says: {', '.join(wrong[:4])}",
             "its files do not belong together: download the model again",

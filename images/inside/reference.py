@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from images.inside import collate, compare, original, suite, tasks
+from images.inside import collate, compare, newer, original, suite, tasks
 from images.inside.compare import Reference
 from images.inside.contract import Item, Outputs, Runner, Task
 from images.inside.errors import InputError, NoRoomError, NoTokensError
@@ -27,6 +27,8 @@ from images.inside.text import TOKENIZER, Tokenizer
 from images.inside.vision import recording as recording_of_pictures
 
 T = TypeVar("T")
+UNKNOWN = "Transformers does not recognize this architecture"
+"""Of what transformers says of a model that is newer than itself."""
 SAME = 1e-3
 """Outputs this close are the same for the question whether padding changes them."""
 PIPELINE: Mapping[str, dict[str, Any]] = {
@@ -142,6 +144,11 @@ def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
         return load()
     except Exception as error:  # noqa: BLE001 - of a damaged file, libraries raise anything
         traceback.print_exc()  # for the log
+        if UNKNOWN in str(error):
+            original.refuse(
+                f"this exporter's transformers {newer.installed()} does not know the architecture of {job.model.id}",
+                "try another --exporter or target: those that export least have the newest transformers",
+            )
         original.refuse(
             f"transformers cannot load {job.model.id} for {job.task}: {original.first_line(error)}",
             "check that its architecture is known to the pinned transformers, and that it belongs to the task",

@@ -57,6 +57,7 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         _require_window(network.config, exportable.metadata)
         _require_plain_scores(network.config)
         _tell_windows(network)
+        _settle_positions(network)
         activations.write_out(network)
         network.__class__ = _of_last(type(network))
         exportable.metadata |= {
@@ -85,6 +86,13 @@ def _tell_windows(network: Any) -> None:
         layer = getattr(module, "layer_idx", None)
         if layer is not None and layer < len(kinds) and not hasattr(module, "is_sliding"):
             module.is_sliding = kinds[layer] == SLIDING
+
+
+def _settle_positions(network: Any) -> None:
+    """Keep the rotary positions of short sequences: the context ends where those of long ones would be put in place."""
+    for module in network.modules():
+        if getattr(module, "rope_type", "") == "longrope":
+            module.rope_type = "default"
 
 
 def _require_plain_scores(config: Any) -> None:

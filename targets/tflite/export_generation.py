@@ -26,6 +26,7 @@ def convert(given: Exporting, source: Source, lengths: Sequence[int], out: Path)
 
     config = transformers.AutoConfig.from_pretrained(given.model, trust_remote_code=given.source.trust_remote_code)
     _require_attention(transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), given)
+    _require_positions(config, given)
     _count_heads(type(config))
     del litert_torch
     tensorflow_stand_in.install()
@@ -52,6 +53,17 @@ def _require_attention(network: Any, given: Exporting) -> None:
             f"{given.job.exporter} cannot export {given.source.model.id}: the attention of {network.__name__} "
             "is its own and takes no cache that goes in and out of a file",
             "take another target, such as onnx-cpu",
+        )
+
+
+def _require_positions(config: Any, given: Exporting) -> None:
+    """End the step for rotary positions that the network chooses by the length of its input: the exporter cannot."""
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if rotary.get("rope_type") in {"longrope", "dynamic"}:
+        original.refuse(
+            f"{given.job.exporter} cannot export {given.source.model.id}: its rotary positions ({rotary['rope_type']}) "
+            "change with the length of a sequence",
+            "take another target, such as onnx-cpu or executorch-xnnpack",
         )
 
 

@@ -162,10 +162,18 @@ def test_a_network_that_answers_about_pictures_may_be_asked_with_texts_alone(fol
     assert found.task == "text-generation"
 
 
-def test_a_tokenizer_that_is_no_file_is_refused_by_its_class(folder: Path, cache: Path) -> None:
+@pytest.mark.parametrize(("kind", "file"), [("CanineTokenizer", ""), ("EsmTokenizer", "vocab.txt")])
+def test_a_tokenizer_that_exists_in_python_only_is_refused_by_its_class(
+    kind: str, file: str, folder: Path, cache: Path
+) -> None:
     (folder / "tokenizer.json").unlink()
-    write(folder, {"tokenizer_config.json": {"tokenizer_class": "CanineTokenizer"}})
-    assert "a CanineTokenizer and no file" in refused(folder, cache)
+    write(folder, {"tokenizer_config.json": {"tokenizer_class": kind}, **({file: "a"} if file else {})})
+    assert f"a {kind}, which exists in Python only" in refused(folder, cache)
+
+
+def test_a_tokenizer_of_such_a_class_that_is_a_file_is_taken(folder: Path, cache: Path) -> None:
+    write(folder, {"tokenizer_config.json": {"tokenizer_class": "EsmTokenizer"}})
+    assert resolve(folder, cache).task == "feature-extraction"
 
 
 def test_a_tokenizer_of_mistrals_form_is_refused_by_name(folder: Path, cache: Path) -> None:

@@ -75,6 +75,14 @@ def test_the_base_frequency_of_rotary_positions_is_not_lost() -> None:
     assert newer.config({"model_type": "qwen3", "rope_parameters": PLAIN}) == {"model_type": "qwen3", "rope_theta": 1e6}
 
 
+@pytest.mark.parametrize(
+    ("known", "named"), [("num_experts", "num_experts"), ("num_local_experts", "num_local_experts")]
+)
+def test_a_field_has_the_name_that_its_type_reads(known: str, named: str, parameters: set[str]) -> None:
+    parameters.add(known)
+    assert newer.config({"model_type": "qwen3_moe", "num_local_experts": 4}) == {"model_type": "qwen3_moe", named: 4}
+
+
 def test_scaled_rotary_positions_keep_their_scaling() -> None:
     assert newer.config({"rope_parameters": YARN}) == {
         "rope_theta": 1e6,

@@ -94,8 +94,11 @@ def test_weights_that_would_be_random_are_refused(name: str, capsys: pytest.Capt
     assert f"{name} would be random" in capsys.readouterr().err
 
 
-def test_weights_of_another_shape_than_the_config_says_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    told = {"missing_keys": [], "mismatched_keys": [("embeddings.weight", (1000, 32), (500, 32))]}
+@pytest.mark.parametrize("key", [("embeddings.weight", (1000, 32), (500, 32)), "embeddings.weight"])
+def test_weights_of_another_shape_than_the_config_says_are_refused(
+    key: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"missing_keys": [], "mismatched_keys": [key]}
     with pytest.raises(SystemExit):
         original._require_weights(Network(), told, JOB)
     assert "another shape than its config.json says: embeddings.weight" in capsys.readouterr().err

@@ -100,3 +100,15 @@ class Encodes:
 @pytest.mark.parametrize("convolves", [True, False])
 def test_modules_behind_the_network_may_mix_padding_in_too(convolves: bool) -> None:
     assert reference.embeds_alike(Encodes(convolves)) is not convolves
+
+
+def test_an_architecture_that_is_newer_than_transformers_is_told_with_the_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> None:
+        raise ValueError(f"The checkpoint has model type `new` but {reference.UNKNOWN}. This could be because")
+
+    monkeypatch.setattr("images.inside.newer.installed", lambda: "4.57.6")
+    with pytest.raises(SystemExit):
+        reference._loaded(JOB, load)
+    assert told(capsys) == "this exporter's transformers 4.57.6 does not know the architecture of acme/tiny"

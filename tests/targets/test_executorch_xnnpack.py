@@ -279,6 +279,13 @@ def test_logits_are_asked_for_behind_the_last_token_only() -> None:
     assert export_generation._of_last(Layers)().forward(ids="a", logits_to_keep=0) == ("a", 1)
 
 
+def test_rotary_positions_stay_those_of_short_sequences() -> None:
+    kinds = ["longrope", "yarn", "default"]
+    modules = [SimpleNamespace(), *(SimpleNamespace(rope_type=kind) for kind in kinds)]
+    export_generation._settle_positions(SimpleNamespace(modules=lambda: modules))
+    assert [module.rope_type for module in modules[1:]] == ["default", "yarn", "default"]
+
+
 @pytest.mark.parametrize("cap", [50.0, None])
 def test_scores_that_are_capped_are_refused(cap: float | None, capsys: pytest.CaptureFixture[str]) -> None:
     config = SimpleNamespace(model_type="gemma2", attn_logit_softcapping=cap)

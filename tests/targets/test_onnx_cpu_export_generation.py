@@ -135,7 +135,11 @@ def windows(file: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     ("stderr", "said"),
-    [("Traceback\n  ...\nKeyError: 'position_ids'\n", "KeyError: 'position_ids'"), ("", "exit code 1")],
+    [
+        ("Traceback\n  ...\nKeyError: 'position_ids'\n", "(tiny): it ended with KeyError: 'position_ids'"),
+        ("", "(tiny): it ended with exit code 1"),
+        ("NotImplementedError: The /a/path model is not currently supported.", "(tiny)"),
+    ],
 )
 def test_why_the_builder_failed_is_told_with_the_model_and_the_way_on(
     stderr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -145,7 +149,7 @@ def test_why_the_builder_failed_is_told_with_the_model_and_the_way_on(
     with pytest.raises(SystemExit):
         export_generation._run(exporting(tmp_path, "genai", "int8"), "-i", "model")
     told = json.loads(capsys.readouterr().err.splitlines()[-1].removeprefix(original.ERROR))
-    assert told["what"].endswith(f"does not take acme/tiny (tiny): it ended with {said}")
+    assert told["what"].endswith(f"does not take acme/tiny {said}")
     assert told["hint"].startswith("give --quantize none")
 
 
@@ -243,12 +247,14 @@ def test_a_network_without_positions_is_exported_as_optimum_describes_it(
     assert optimum["custom_onnx_configs"] is None
 
 
-def test_a_model_that_optimum_does_not_know_is_left_to_optimum_to_refuse(
-    optimum: dict[str, Any], config: Config, tmp_path: Path
+@pytest.mark.usefixtures("optimum")
+def test_a_type_that_optimum_does_not_know_is_refused_by_name(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.model_type = "strange"
-    export_generation.export(exporting(tmp_path, "optimum", "none"))
-    assert optimum["custom_onnx_configs"] is None
+    with pytest.raises(SystemExit):
+        export_generation.export(exporting(tmp_path, "optimum", "none"))
+    assert "optimum does not know strange for text-generation (acme/tiny)" in capsys.readouterr().err
 
 
 # Graphs of another form

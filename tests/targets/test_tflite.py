@@ -128,3 +128,14 @@ def test_a_network_with_an_attention_of_its_own_is_refused_by_name(capsys: pytes
 @pytest.mark.parametrize("network", [type("Other", (), {"_supports_attention_backend": True}), None])
 def test_a_network_whose_attention_can_be_replaced_is_exported(network: Any) -> None:
     export_generation._require_attention(network, GIVEN)
+
+
+def test_positions_that_change_with_the_length_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        export_generation._require_positions(types.SimpleNamespace(rope_parameters={"rope_type": "longrope"}), GIVEN)
+    assert "its rotary positions (longrope) change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rotary", [None, {"rope_type": "yarn"}, {"full_attention": {}, "sliding_attention": {}}])
+def test_positions_that_stay_are_exported(rotary: Any) -> None:
+    export_generation._require_positions(types.SimpleNamespace(rope_parameters=rotary), GIVEN)
