@@ -123,7 +123,7 @@ def test(
         "model": "as for build; the task's example when left out",
         "rounds": "how often all take their turn (default 3)",
         "target": "whose images take part; those of the README's first tables when left out",
-        "modes": "of these images, separated by commas; all when left out",
+        "modes": "of these images, separated by commas; all that need no file of yours when left out",
         "only": "contestants of text-generation, separated by commas; all when left out",
         "json": "print JSON",
     }

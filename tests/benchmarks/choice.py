@@ -25,11 +25,12 @@ class Choice:
     only: str = ""
 
     def modes_of(self, task: str) -> list[str]:
-        """The modes of a task that take part. Raises `UsageError` for one that the target does not have."""
+        """The modes of a task that take part. Raises `UsageError` for one that the target does not have, or not alone."""
         target = spec.load(self.target or TARGET)
-        known = list(dict.fromkeys(mode.name for mode in target.modes_for(task)))  # several exporters may make one
+        own = [mode.name for mode in target.modes_for(task) if not mode.needs]  # no file of the user's to ask for
+        known = list(dict.fromkeys(own))  # several exporters may make one
         names = self.modes.split(",") if self.modes else known
         if unknown := sorted(set(names) - set(known)):
             modes = ", ".join(known) or "none"
-            raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {task}", f"its modes are: {modes}")
+            raise UsageError(f"{target.name} has no mode {unknown[0]!r} for {task}", f"those to compare are: {modes}")
         return names

@@ -105,6 +105,12 @@ def test_a_mode_that_several_exporters_make_takes_part_once(target: str) -> None
     assert len(set(modes)) == len(modes)
 
 
+@pytest.mark.parametrize("target", spec.names())
+def test_a_mode_that_needs_a_file_of_the_users_takes_no_part(target: str) -> None:
+    needy = {mode.name for mode in spec.load(target).modes if mode.needs}
+    assert not needy & set(Choice(target=target).modes_of(encoder.TASK))
+
+
 def test_a_mode_that_the_target_lacks_is_named_with_those_that_it_has() -> None:
     with pytest.raises(UsageError, match=f"{TARGET} has no mode 'int2'[^$]*none, int8"):
         Choice(modes="none,int2").modes_of(encoder.TASK)
