@@ -25,7 +25,7 @@ class Choice:
     only: str = ""
 
     def modes_of(self, task: str) -> list[str]:
-        """The modes of a task that take part. Raises `UsageError` for one that the target does not have, or not alone."""
+        """The modes of a task that take part. Raises `UsageError` for one that cannot."""
         target = spec.load(self.target or TARGET)
         own = [mode.name for mode in target.modes_for(task) if not mode.needs]  # no file of the user's to ask for
         known = list(dict.fromkeys(own))  # several exporters may make one
