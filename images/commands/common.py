@@ -1,13 +1,16 @@
 """What the commands share: errors as one readable line and an exit code, options that several have."""
 
 import functools
+import inspect
 import json
+import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from invoke.exceptions import Exit
+from invoke.tasks import task
 
 from images import spec
 from images.config import ROOT
@@ -18,6 +21,48 @@ if TYPE_CHECKING:
 
 DIST = ROOT / "dist"
 P = ParamSpec("P")
+NUMBERS = {int: "whole number", float: "number"}
+
+
+def command(**about: Any) -> Callable[[Callable[..., None]], Any]:
+    """Invoke's `task` for a command: numbers that are none are errors of ours, and flags have long names only.
+
+    Invoke's own short ones go to whichever flag comes first: `-n` would be the namespace of one command and the name of
+    another, and a target that declares a flag of its own would change the meaning of others'.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        return task(auto_shortflags=False, **about)(_numbers(function))
+
+    return decorate
+
+
+def _numbers(function: Callable[..., None]) -> Callable[..., None]:
+    """Take numbers as texts: Invoke's own conversion ends in a traceback."""
+    signature = inspect.signature(function)
+    given = signature.parameters.values()
+    kinds = {each.name: type(each.default) for each in given if type(each.default) in {int, float}}
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        function(*args, **{name: _number(name, value, kinds.get(name, str)) for name, value in kwargs.items()})
+
+    texts = [each.replace(default=str(each.default)) if each.name in kinds else each for each in given]
+    wrapped.__signature__ = signature.replace(parameters=texts)  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _number(name: str, value: Any, kind: type[Any]) -> Any:
+    if not isinstance(value, str) or kind is str:
+        return value
+    try:
+        number = kind(value)
+        if math.isfinite(number):
+            return number
+    except ValueError:
+        pass
+    error = UsageError(f"--{name.replace('_', '-')} {value!r} is no {NUMBERS[kind]}", "see `invoke --help COMMAND`")
+    raise Exit(f"error: {error}", error.exit_code)
 
 
 def readable(function: Callable[P, None]) -> Callable[P, None]:

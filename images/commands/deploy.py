@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from images import config, flags
 from images import manifests as deployment
 from images.commands import common
-from images.commands.common import image_of, readable, remote_of, target_of
+from images.commands.common import command, image_of, readable, remote_of, target_of
 from images.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 NO_WISHES = deployment.Wishes()
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
         "target": "the newest image of this target that was pushed from here",
@@ -60,7 +59,7 @@ def manifests(
     print(f"{folder}: kubectl apply --server-side -k {folder}")
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
         "target": "the newest image of this target that was pushed from here",
@@ -96,7 +95,7 @@ def deploy(
     print(f"{service.name} serves at {service.address}.{namespace}")
 
 
-@task(
+@command(
     help={"name": "of the service, as `invoke deploy` printed it", "context": "of the kubeconfig", "namespace": "its"}
 )
 @readable

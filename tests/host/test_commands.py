@@ -59,3 +59,16 @@ def test_every_command_says_what_it_does(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_does(name: str) -> None:
     assert all(argument.help for argument in COMMANDS[name].get_arguments())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_have_long_names_only(name: str) -> None:
+    assert all(len(option) > 1 for argument in COMMANDS[name].get_arguments() for option in argument.names)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("build", "--max-length", "long"), ("manifests", "--replicas", "1.5"), ("deploy", "--replicas", "two")]
+)
+def test_a_number_that_is_none_is_a_usage_error_and_no_traceback(wrong: tuple[str, str, str], invoke: Invoke) -> None:
+    code, _, err = invoke(*wrong)
+    assert (code, err.splitlines()[0]) == (2, f"error: {wrong[1]} {wrong[2]!r} is no whole number")
