@@ -4,7 +4,10 @@ import functools
 import inspect
 import json
 import math
+import os
+import select
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from images.remote import Remote
 
 DIST = ROOT / "dist"
+UNREAD = 128 + signal.SIGPIPE
+"""Exit code of what printed to nobody, as shells have it."""
 P = ParamSpec("P")
 NUMBERS = {int: "whole number", float: "number"}
 
@@ -77,8 +82,23 @@ def readable(function: Callable[P, None]) -> Callable[P, None]:
             raise Exit(f"error: {error}", error.exit_code) from error
         except KeyboardInterrupt:
             raise Exit("interrupted: what was half-made is removed", INTERRUPTED) from None
+        except BrokenPipeError:
+            if _is_read():
+                raise
+            raise SystemExit(UNREAD) from None
 
     return wrapped
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what is printed; `head` stops when it has enough, which is no error to tell."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # errors are always told
+    if not output.poll(0):
+        return True
+    # Python flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return False
 
 
 def target_of(name: str) -> str:

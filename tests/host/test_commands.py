@@ -1,13 +1,16 @@
 """All commands as Invoke runs them: exit codes, messages, no traceback."""
 
 import copy
+import os
 import signal
+import sys
 
 import pytest
 from invoke.tasks import Task
 
 import tasks
 from images import build, spec
+from images.commands import common
 from images.errors import INTERRUPTED, ImageError
 from tests.host.invoking import TARGET, Invoke, raising
 
@@ -36,6 +39,21 @@ def test_an_interrupted_command_says_so_and_has_the_shells_exit_code(
 def test_sigterm_unwinds_as_ctrl_c_does(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "build", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert invoke("build", "--target", TARGET)[0] == INTERRUPTED
+
+
+def test_output_that_nobody_reads_on_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        with pytest.raises(SystemExit) as ended:
+            common.readable(lambda: print("much " * 100_000))()
+    assert ended.value.code == common.UNREAD
+
+
+def test_another_broken_pipe_is_one() -> None:
+    with pytest.raises(BrokenPipeError):
+        common.readable(raising(BrokenPipeError()))()
 
 
 @pytest.mark.parametrize("command", ["build", "smoke", "run", "bench", "lock", "render"])
