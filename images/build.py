@@ -1,9 +1,7 @@
 """The straight line from a model to a verified image: the table of contents of this folder."""
 
 import hashlib
-import json
 import platform
-import re
 import shutil
 import stat
 import tempfile
@@ -16,6 +14,7 @@ import filelock
 
 from images import (
     base,
+    candidate,
     context,
     devices,
     engine,
@@ -24,6 +23,7 @@ from images import (
     layout,
     locks,
     model,
+    modes,
     plan,
     record,
     render,
@@ -34,20 +34,10 @@ from images import (
     wheels,
 )
 from images.config import ROOT, Config
-from images.errors import BusyError, EngineError, ModelError, UsageError, disk_guard
-from images.inside.original import ERROR
+from images.errors import BusyError, UsageError, disk_guard
 from images.progress import Progress
 from images.record import Record
 from images.selection import Criteria
-
-STEP = re.compile(
-    r"(?:#\d+ )?(?:\d+\.\d+ )?\[(?P<stage>[\w-]+) +\d+/\d+\] (?P<what>.+)|"
-    r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<podman>.+)"
-)
-"""The line that starts a step: BuildKit's plain progress, or podman's."""
-THIS_ENGINE = "docker"
-"""The buildx driver that builds in the engine itself, where the bases are."""
-MARKER = re.compile(rf"{ERROR} (\{{.*\}})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,38 +74,12 @@ class Built:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A decided build with the folders that it reads."""
-
-    job: plan.Plan
-    model: model.ModelRef
-    bases: tuple[base.Base, ...]
-
-
-def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
+def prepare(request: Request, config: Config, progress: Progress) -> candidate.Prepared:
     """Everything up to the decision: target, model, bases, plan. Changes nothing but caches."""
     target = spec.load(request.target)
-    plan.require_mode(target, request.options.mode, request.options.extra)
-    for environment in target.environments:
-        locks.check_current(
-            target.lock_source(environment),
-            target.lock(environment),
-            python=config.bootstrap.python,
-            platform=target.platforms[0],
-            without=target.without(environment),
-        )
-    progress.step(f"resolving {request.model}")
-    criteria = Criteria(
-        tasks=target.tasks,
-        task=request.task,
-        refused=target.refused_tasks,
-        allow_pickle=request.options.allow_pickle,
-        trust_remote_code=request.options.trust_remote_code,
-    )
-    found = model.resolve(request.model, criteria, cache=config.cache, report=progress.detail)
-    for flag, content in {suite.FLAG: request.options.suite, **request.options.requests}.items():
-        suite.require(content, found.task, flag)
+    modes.require(target, request.options.mode, request.options.extra)
+    _check_locks(target, config)
+    found = _resolved(request, target, config, progress)
     bases, named = _bases(config, progress)
     job = plan.make(
         target,
@@ -127,7 +91,35 @@ def prepare(request: Request, config: Config, progress: Progress) -> Prepared:
         locks={name: target.lock(name).read_bytes() for name in target.environments},
         bases=named,
     )
-    return Prepared(job=job, model=found, bases=bases)
+    return candidate.Prepared(job=job, model=found, bases=bases)
+
+
+def _check_locks(target: spec.TargetSpec, config: Config) -> None:
+    for environment in target.environments:
+        locks.check_current(
+            target.lock_source(environment),
+            target.lock(environment),
+            python=config.bootstrap.python,
+            platform=target.platforms[0],
+            without=target.without(environment),
+        )
+
+
+def _resolved(request: Request, target: spec.TargetSpec, config: Config, progress: Progress) -> model.ModelRef:
+    """The model, pinned, whose task the user's own inputs are of."""
+    progress.step(f"resolving {request.model}")
+    criteria = Criteria(
+        tasks=target.tasks,
+        task=request.task,
+        refused=target.refused_tasks,
+        elsewhere=spec.by_task(),
+        allow_pickle=request.options.allow_pickle,
+        trust_remote_code=request.options.trust_remote_code,
+    )
+    found = model.resolve(request.model, criteria, cache=config.cache, report=progress.detail)
+    for flag, content in {suite.FLAG: request.options.suite, **request.options.requests}.items():
+        suite.require(content, found.task, flag)
+    return found
 
 
 def build(request: Request, config: Config, progress: Progress, dist: Path = ROOT / "dist") -> Built:
@@ -139,10 +131,7 @@ def build(request: Request, config: Config, progress: Progress, dist: Path = ROO
         device = devices.choose(machine, gpu=job.target.gpu)
         if (known := current(machine, job, dist)) is not None:
             return Built(record=known, file=record.path(dist, job.tag), fresh=False, flags=_told(machine, job, device))
-        driver = machine.driver(request.builder) if request.builder else ""
-        for each in prepared.bases:
-            machine.load_base(each.tar, each.reference)
-        with _candidate(machine, prepared, (request.builder, driver), config, progress) as image:
+        with candidate.make(machine, prepared, request.builder, config, progress) as image:
             progress.step("measuring the image")
             unpacked = wheels.unpacked(job.target.lock("run"), config.cache)
             sizes = record.measure(machine, image, job.target, unpacked)
@@ -179,7 +168,7 @@ def job(request: Request, order: jobs.Order, config: Config, progress: Progress)
     jobs.require(order)
     prepared = prepare(request, config, progress)
     try:
-        with disk_guard(order.out), _context(prepared, config, progress) as folder:
+        with disk_guard(order.out), candidate.context_of(prepared, config, progress) as folder:
             context.copy(folder, order.out / jobs.CONTEXT)
             layouts = layout.write(prepared.bases, platform.machine(), order.out / jobs.BASES)
             made = jobs.decide(prepared.job, layouts, order)
@@ -206,12 +195,7 @@ def _told(machine: engine.Engine, job: plan.Plan, device: str) -> tuple[str, ...
     return devices.flags(machine, job.tag, device=device, weights=weights)
 
 
-def log_file(config: Config, tag: str) -> Path:
-    """Where the output of a build goes."""
-    return config.cache / "logs" / f"{record.slug(tag)}.log"
-
-
-def _materials(prepared: Prepared, config: Config) -> record.Materials:
+def _materials(prepared: candidate.Prepared, config: Config) -> record.Materials:
     job = prepared.job
     return record.Materials(
         files=list(prepared.model.files),
@@ -249,55 +233,7 @@ def _alone(tag: str, cache: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _candidate(
-    machine: engine.Engine, prepared: Prepared, builder: tuple[str, str], config: Config, progress: Progress
-) -> Iterator[str]:
-    """The finished image without a name; gone at the end, unless a named one shares its layers."""
-    with _context(prepared, config, progress) as folder, _away(builder, prepared, config) as away:
-        image = _build(machine, folder, prepared.job, away, config, progress)
-    try:
-        yield image
-    finally:
-        machine.remove(image)
-
-
-@contextmanager
-def _context(prepared: Prepared, config: Config, progress: Progress) -> Iterator[Path]:
-    """The build folder, with everything that the build reads; gone at the end."""
-    job = prepared.job
-    progress.step("fetching the locked wheels")
-    collected = {
-        name: wheels.collect(
-            job.target.lock(name),
-            config.cache,
-            python=config.bootstrap.python,
-            platform=job.target.platforms[0],
-            extra_index_url=config.extra_index_url,
-            report=progress.detail,
-        )
-        for name in job.target.used(job.exporter)
-    }
-    files = {file.path: prepared.model.folder / file.path for file in prepared.model.files}
-    with context.write(job, model=files, wheels=collected, cache=config.cache) as folder:
-        yield folder
-
-
-@contextmanager
-def _away(builder: tuple[str, str], prepared: Prepared, config: Config) -> Iterator[engine.Away | None]:
-    """Who builds elsewhere, by name and driver, with the bases that only this machine has."""
-    name, driver = builder
-    if driver in {"", THIS_ENGINE}:
-        yield engine.Away(builder=name, contexts={}) if name else None
-        return
-    with tempfile.TemporaryDirectory(dir=config.cache, prefix="bases-") as folder:
-        made = layout.write(prepared.bases, platform.machine(), Path(folder))
-        # By tag: some versions of buildx do not take a layout's digest.
-        contexts = {each.reference: f"oci-layout://{each.folder}:{layout.TAG}" for each in made}
-        yield engine.Away(builder=name, contexts=contexts)
-
-
-@contextmanager
-def _weights(prepared: Prepared, config: Config) -> Iterator[Path | None]:
+def _weights(prepared: candidate.Prepared, config: Config) -> Iterator[Path | None]:
     """The model's own files as a folder to mount, where the image does not have them. A cache's links lead outside."""
     if not prepared.job.mounts_model:
         yield None
@@ -317,39 +253,6 @@ def _show_to_all(source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
     path.chmod(0o644)
-
-
-def _build(
-    machine: engine.Engine,
-    folder: Path,
-    job: plan.Plan,
-    away: engine.Away | None,
-    config: Config,
-    progress: Progress,
-) -> str:
-    log = log_file(config, job.tag)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    progress.step(f"building {job.tag} with {f'the builder {away.builder}' if away else machine}")
-    try:
-        with log.open("w") as file:
-            return machine.build(
-                folder, args=job.args, labels={}, log=file, line=lambda text: _show(text, progress), away=away
-            )
-    except EngineError as error:
-        raise _explained(error, log) from error
-
-
-def _explained(error: EngineError, log: Path) -> ModelError | EngineError:
-    """What a step in the builder said about the model, else the failing step's own output."""
-    if match := MARKER.search(log.read_text(errors="replace")):
-        told = json.loads(match[1])
-        return ModelError(told["what"], told["hint"])
-    return EngineError(error.what, error.hint or f"the whole output is in {log}")
-
-
-def _show(line: str, progress: Progress) -> None:
-    if match := STEP.match(line):
-        progress.detail(match["podman"] or f"{match['stage']}: {match['what']}")
 
 
 def _named(machine: engine.Engine, image: str, job: plan.Plan, labels: dict[str, str], config: Config) -> str:

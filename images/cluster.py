@@ -5,18 +5,20 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from images import fields
+from images import fields, pods
 from images.errors import ClusterError, GateError, UsageError, mask
 from images.inside.report import Report, table
-from images.manifests import NAME, OPTIONAL, SMOKE, Service
+from images.manifests import SMOKE
+from images.pods import Reason
+from images.service import NAME, OPTIONAL, Service
 
 MANAGER = "modelyard"
 """Field manager of what is applied: https://kubernetes.io/docs/reference/using-api/server-side-apply/."""
@@ -30,25 +32,9 @@ SLICE = 15
 """Seconds of waiting between two looks at the pods."""
 POLL = 2.0
 """Seconds between two looks at a Job."""
-HOPELESS = {
-    *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
-    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"),
-}
-"""What a container waits for in vain, seen twice in a row."""
-VERDICTS = {1: "outputs differ", 2: "this machine cannot run it", 3: "artifact damaged"}
-"""Exit codes of the image's commands, in words: it would say the same another time."""
-EXITS = {**VERDICTS, 137: "killed: out of memory?"}
 UNKNOWN_KIND = re.compile(r'no matches for kind "(\w+)" in version "(\S+)"')
 """What kubectl says of a kind that the API server does not have."""
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reason:
-    """Why a pod is not ready, and whether waiting helps."""
-
-    text: str
-    hopeless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +186,7 @@ class Cluster:
         """What keeps pods of this image from being ready; older ones count when there are no newer."""
         found = [pod for pod in self.pods(service, component) if _image(pod) == service.image]
         newer = [pod for pod in found if pod["metadata"]["name"] not in older]
-        return [reason for pod in newer or found for reason in reasons(pod)]
+        return [reason for pod in newer or found for reason in pods.reasons(pod)]
 
     def _rolled_out(self, service: Service, say: Say) -> bool:
         """Whether the rollout ended well within a slice of time. Raises `ClusterError` when it never will."""
@@ -355,32 +341,6 @@ def _image(pod: Mapping[str, Any]) -> str:
 def _ended(job: Mapping[str, Any]) -> bool:
     conditions = job.get("status", {}).get("conditions", [])
     return any(each["type"] in {"Complete", "Failed"} and each["status"] == "True" for each in conditions)
-
-
-def reasons(pod: Mapping[str, Any]) -> Iterator[Reason]:
-    """Why a pod is not ready: what its containers wait for or died of, else why it has no node."""
-    name, status = pod["metadata"]["name"], pod.get("status", {})
-    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    for container in (each for each in containers if not each.get("ready")):
-        for kind in ("state", "lastState"):
-            for told in _states(container.get(kind, {})):
-                yield replace(told, text=f"{name}: {told.text}")
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] != "True":
-            yield Reason(text=f"{name}: {condition.get('reason', '')}: {condition.get('message', '')}")
-
-
-def _states(state: Mapping[str, Mapping[str, Any]]) -> Iterator[Reason]:
-    if waiting := state.get("waiting"):
-        reason = waiting.get("reason", "waiting")
-        yield Reason(text=": ".join(filter(None, [reason, waiting.get("message", "")])), hopeless=reason in HOPELESS)
-    if (ended := state.get("terminated")) and ended.get("exitCode"):
-        meaning = EXITS.get(ended["exitCode"], ended.get("reason", ""))
-        said = ended.get("message", "").strip().splitlines()[-1:]
-        yield Reason(
-            text=": ".join([f"ended with exit code {ended['exitCode']} ({meaning})", *said]),
-            hopeless=ended["exitCode"] in VERDICTS,
-        )
 
 
 def _key(found: Mapping[str, Any]) -> str:

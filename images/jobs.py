@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import manifests, render
+from images import render, service
 from images.errors import UsageError
 from images.layout import Layout
-from images.manifests import Wishes
 from images.plan import Plan
 from images.remote import Remote
+from images.service import Wishes
 
 FILE = "build-job.yaml"
 CONTEXT, BASES = "context", "bases"
@@ -66,21 +66,21 @@ class Order:
 
 def require(order: Order) -> None:
     """Raise `UsageError` when BuildKit is named by a tag, or a wish is not possible."""
-    if not manifests.PINNED.fullmatch(order.image):
+    if not service.PINNED.fullmatch(order.image):
         raise UsageError(
             f"--builder-image {order.image!r} is not named by digest",
             "such as docker.io/moby/buildkit@sha256:..., of a rootless version",
         )
     if order.to.digest:
         raise UsageError(f"{order.to} names a digest; a push makes one", "name the repository, and a tag at most")
-    manifests.require_wishes(order.wishes)
+    service.require_wishes(order.wishes)
 
 
 def decide(plan: Plan, layouts: Sequence[Layout], order: Order) -> BuildJob:
     """A Job from a plan, and the bases that no registry has, in the folder `BASES`."""
     to = f"{order.to.repository}:{order.to.tag or unverified(plan)}"
     return BuildJob(
-        name=order.wishes.name or f"{manifests.default_name(plan.model.id, plan.target.name)}-build",
+        name=order.wishes.name or f"{service.default_name(plan.model.id, plan.target.name)}-build",
         image=order.image,
         model=plan.model.id,
         target=plan.target.name,

@@ -2,11 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from images import modes
 from images.errors import UsageError
 from images.inside.records import SCHEMA, ExportJob, ModelFacts, SourceJob
 from images.spec import Mode, TargetSpec
@@ -116,37 +117,16 @@ def make(
 
     """
     _check(options, task)
-    mode = choose_mode(target, task, options.mode, options.exporter)
-    given = {**flags(target, options.extra), **{name: _sha256(text) for name, text in options.requests.items()}}
-    _require_needs(target, mode, options.extra)
-    source = SourceJob(
-        model=model,
-        task=task,
-        pooling=options.pooling,
-        max_length=longest(target, given, options.max_length or target.max_length),
-        suite="suite.jsonl" if options.suite else "",
-        dtype=target.dtype,
-        trust_remote_code=options.trust_remote_code,
-        allow_pickle=options.allow_pickle,
-    )
-    export = ExportJob(
-        target=target.name,
-        exporter=mode.exporter,
-        mode=mode.name,
-        bounds=mode.bounds,
-        least=mode.least,
-        options=given,
-        deprecated=mode.deprecated,
-    )
+    mode = modes.choose(target, task, options.mode, options.exporter)
+    given = {**modes.flags(target, options.extra), **{name: _sha256(text) for name, text in options.requests.items()}}
+    modes.require_needs(target, mode, options.extra)
     texts = {
         **code,
         "Dockerfile": dockerfile.encode(),
-        "job/source/source.json": msgspec.json.encode(source),
-        "job/export/export.json": msgspec.json.encode(export),
-        **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
-        **{f"job/export/{name}.jsonl": text for name, text in options.requests.items()},
+        **_told(_source(target, model, task, options, given), _export(target, mode, given), options),
         **{f"targets/{target.module}/requirements.{key}.txt": locks[key] for key in target.used(mode.exporter)},
     }
+    digests = {kind: digest for kind, (_, digest) in bases.items()}
     return Plan(
         target=target,
         model=model,
@@ -158,74 +138,46 @@ def make(
         texts=texts,
         override=options.override,
         mounts_model=any(given[name] == option.mounts_model for name, option in target.options.items() if given[name]),
-        bases={kind: digest for kind, (_, digest) in bases.items()},
-        digest=_digest(texts, {kind: digest for kind, (_, digest) in bases.items()}),
+        bases=digests,
+        digest=_digest(texts, digests),
     )
 
 
-def require_mode(target: TargetSpec, name: str, given: Collection[str] = ()) -> None:
-    """Raise `UsageError` for a mode that no task of the target has, or without its flags: known before any model is."""
-    names = list(dict.fromkeys(mode.name for mode in target.modes))
-    if name in target.refused:
-        raise UsageError(
-            f"{target.name} refuses {name!r}: {target.refused[name]}", f"its modes are: {', '.join(names)}"
-        )
-    if name and name not in names:
-        raise UsageError(f"{target.name} has no quantisation mode {name!r}", f"its modes are: {', '.join(names)}")
-    if name:
-        _require_needs(target, next(mode for mode in target.modes if mode.name == name), given)
+def _source(
+    target: TargetSpec, model: ModelFacts, task: str, options: Options, given: Mapping[str, str | bool]
+) -> SourceJob:
+    return SourceJob(
+        model=model,
+        task=task,
+        pooling=options.pooling,
+        max_length=modes.longest(target, given, options.max_length or target.max_length),
+        suite="suite.jsonl" if options.suite else "",
+        dtype=target.dtype,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
 
 
-def choose_mode(target: TargetSpec, task: str, name: str, exporter: str = "") -> Mode:
-    """The named quantisation mode for a task, or its default. Raises `UsageError` listing modes or exporters."""
-    found = target.modes_for(task, exporter)
-    if not found:
-        makers = dict.fromkeys(mode.exporter for mode in target.modes_for(task))
-        raise UsageError(
-            f"{target.name} has no exporter {exporter!r} for {task}", f"its exporters are: {', '.join(makers)}"
-        )
-    chosen = next((mode for mode in found if name in {"", mode.name}), None)
-    if chosen is None:
-        known = dict.fromkeys(mode.name for mode in found)
-        raise UsageError(
-            f"{target.name} has no quantisation mode {name!r} for {task}{f' by {exporter}' if exporter else ''}",
-            f"its modes are: {', '.join(known)}",
-        )
-    return chosen
+def _export(target: TargetSpec, mode: Mode, given: Mapping[str, str | bool]) -> ExportJob:
+    return ExportJob(
+        target=target.name,
+        exporter=mode.exporter,
+        mode=mode.name,
+        bounds=mode.bounds,
+        least=mode.least,
+        options=dict(given),
+        deprecated=mode.deprecated,
+    )
 
 
-def flags(target: TargetSpec, extra: Mapping[str, str | bool]) -> dict[str, str | bool]:
-    """The target's own flags with what was given or their default. Raises `UsageError` for a wrong name or value."""
-    for name, value in extra.items():
-        option = target.options.get(name)
-        if option is None:
-            own = ", ".join(f"--{known}" for known in target.options)
-            raise UsageError(f"{target.name} takes no --{name}", f"its own flags: {own or 'none'}")
-        if isinstance(value, str) and not re.fullmatch(option.pattern, value):
-            raise UsageError(f"--{name} {value!r} is not what it takes", option.summary)
-    return {name: extra.get(name, option.default) for name, option in target.options.items()}
-
-
-def _require_needs(target: TargetSpec, mode: Mode, given: Collection[str]) -> None:
-    for name in mode.needs:
-        if name not in given:
-            raise UsageError(f"{mode.name} of {target.name} needs --{name}", target.options[name].summary)
-    for other in target.modes:
-        if unread := [name for name in other.needs if name in given and name not in mode.needs]:
-            raise UsageError(
-                f"--{unread[0]} changes nothing in {mode.name} of {target.name}",
-                f"leave it out, or ask for --quantize {other.name}",
-            )
-
-
-def longest(target: TargetSpec, given: Mapping[str, str | bool], cap: int) -> int:
-    """The cap on an input's tokens: the least that flags state, 0 when none does."""
-    stated = [
-        max(map(int, re.findall(r"\d+", str(given[name]))), default=0)
-        for name, option in target.options.items()
-        if option.caps_length
-    ]
-    return min(filter(None, [cap, *stated]), default=0)
+def _told(source: SourceJob, export: ExportJob, options: Options) -> dict[str, bytes]:
+    """What the two steps in the builder are told, by path in the context."""
+    return {
+        "job/source/source.json": msgspec.json.encode(source),
+        "job/export/export.json": msgspec.json.encode(export),
+        **({"job/source/suite.jsonl": options.suite} if options.suite else {}),
+        **{f"job/export/{name}.jsonl": text for name, text in options.requests.items()},
+    }
 
 
 def reference(text: str) -> str:
@@ -242,7 +194,7 @@ def default_tag(target: TargetSpec, model: ModelFacts, task: str, mode: Mode) ->
     """`modelyard/<model>:<target>`, with the mode when it is not the exact one, and an exporter that was asked for."""
     slug = re.sub(r"[^a-z0-9]+", "-", model.id.rsplit("/", 1)[-1].lower()).strip("-")
     suffix = "" if mode.name == "none" else f"-{mode.name}"
-    usual = choose_mode(target, task, mode.name).exporter
+    usual = modes.choose(target, task, mode.name).exporter
     maker = "" if mode.exporter == usual else f"-{mode.exporter.replace('_', '-')}"
     return f"modelyard/{slug or 'model'}:{target.name}{maker}{suffix}"
 

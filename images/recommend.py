@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from images import plan
+from images import modes
 from images.errors import UsageError
 from images.model import Sketch
 from images.spec import Mode, Place, TargetSpec
@@ -232,7 +232,7 @@ def _choice(target: TargetSpec, place: Place, model: Facts, wanted: Wanted) -> C
 
 def _capped(target: TargetSpec, model: Facts) -> int:
     """The tokens of an input that a build without flags takes, where those are fewer than the model's own."""
-    cap = plan.longest(target, plan.flags(target, {}), target.max_length)
+    cap = modes.longest(target, modes.flags(target, {}), target.max_length)
     return cap if cap and (not model.tokens or cap < model.tokens) else 0
 
 
@@ -258,8 +258,8 @@ def _weights(mode: Mode, model: Facts) -> int:
 
 def _flags(target: TargetSpec, mode: Mode, task: str) -> str:
     """The flags that choose this mode, and no more than are needed."""
-    usual = plan.choose_mode(target, task, mode.name)
-    quantize = f"--quantize {mode.name}" if mode.name != plan.choose_mode(target, task, "").name else ""
+    usual = modes.choose(target, task, mode.name)
+    quantize = f"--quantize {mode.name}" if mode.name != modes.choose(target, task, "").name else ""
     needs = [f"--{name} FILE" for name in mode.needs]
     return " ".join(filter(None, [quantize, f"--exporter {mode.exporter}" if mode != usual else "", *needs]))
 

@@ -5,16 +5,36 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from images import architectures, remote_code
+from images import architectures, forms, remote_code
 from images.errors import ModelError
 
 KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*.tiktoken")
 """Configuration and tokenizers; weights and code have rules of their own."""
 CONFIG = "config.json"
-LIMITS = {"tokenizer_config.json": "model_max_length", "sentence_bert_config.json": "max_seq_length"}
-"""Files beside the configuration that say how many tokens a model takes, and the field that does."""
-ADAPTER = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
+SETTINGS = "tokenizer_config.json"
+LIMITS = {SETTINGS: "model_max_length", "sentence_bert_config.json": "max_seq_length"}
+"""Files beside the configuration that say how many tokens a model takes, and the field that does."""
+TEKKEN = "tekken.json"
+IN_PYTHON = frozenset(
+    f"{name}Tokenizer"
+    for name in (
+        *(
+            "Bartpho",
+            "BertGeneration",
+            "BertJapanese",
+            "Bertweet",
+            "BioGpt",
+            "BlenderbotSmall",
+            "ByT5",
+            "CTRL",
+            "Canine",
+        ),
+        *("CpmAnt", "Esm", "Flaubert", "GPTNeoXJapanese", "GPTSw3", "Perceiver", "Phobert", "ProphetNet", "RoCBert"),
+        *("Tapas", "XLM"),
+    )
+)
+"""Classes of tokenizers that transformers 4 and 5 make no file of."""
 PREPROCESSOR = "preprocessor_config.json"
 TEMPLATES = "additional_chat_templates"
 WEIGHTS = (
@@ -50,6 +70,7 @@ class Criteria:
         tasks: the target's tasks; empty for whatever a model is for.
         task: one of them; inferred from the model when empty.
         refused: tasks that the target does not have, each with the reason.
+        elsewhere: the targets that have a task, by task; None where they are not known.
         allow_pickle: accept pickle weights where there are no safetensors.
         trust_remote_code: accept a model that brings its own Python code.
 
@@ -58,6 +79,7 @@ class Criteria:
     tasks: Sequence[str] = ()
     task: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, Sequence[str]] | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -89,32 +111,22 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
 
     """
     if CONFIG not in names and (single := gguf(names)):
-        task = architectures.require(criteria.task or GGUF_TASK, criteria.tasks, "a GGUF file is for", criteria.refused)
+        task = _required(criteria.task or GGUF_TASK, "a GGUF file is for", criteria)
         return Selection(task, [single], names[single])
-    if CONFIG not in names and ADAPTER in names:
-        raise ModelError(
-            f"the model is an adapter ({ADAPTER}) to another model's weights, which it does not hold",
-            "merge it into that model with peft's merge_and_unload(), and build what save_pretrained() writes of it",
-        )
+    modules = forms.modules(names, read)
+    embeds = forms.embeds(names, read, modules)
     if CONFIG not in names:
-        raise ModelError(
-            "the model has no config.json", "name a folder or repository in the form that save_pretrained() writes"
-        )
-    config, modules = read(CONFIG), _modules(names, read)
+        raise forms.without_config(names, read)
+    config = read(CONFIG)
     folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
     weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
     small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
     _require_loadable(config)
-    task = _task(config, "modules.json" in names, criteria)
-    code = remote_code.needed(
-        names,
-        config,
-        read("tokenizer_config.json") if "tokenizer_config.json" in names else {},
-        modules,
-        task,
-        trusted=criteria.trust_remote_code,
-    )
-    _require_preparation(small, task)
+    task = _task(config, embeds, criteria)
+    _require_labels(config, task)
+    settings = read(SETTINGS) if SETTINGS in names else {}
+    code = remote_code.needed(names, config, settings, modules, task, trusted=criteria.trust_remote_code)
+    _require_preparation(small, task, settings)
     return Selection(task, sorted({*weights, *small, *code}), sum(names[path] for path in weights))
 
 
@@ -129,30 +141,38 @@ def _require_loadable(config: Mapping[str, Any]) -> None:
         )
 
 
+def _require_labels(config: Mapping[str, Any], task: str) -> None:
+    """Raise `ModelError` for names of classes that are not numbered as a network's outputs are."""
+    names = config.get("id2label")
+    if "classification" not in task or not isinstance(names, dict):
+        return
+    if {str(index) for index in range(len(names))} == names.keys():
+        return
+    raise ModelError(
+        f"config.json numbers its labels {', '.join(list(names)[:4])} in id2label: expected 0 to {len(names) - 1}",
+        "number them as the network gives them, from 0 on, and label2id likewise",
+    )
+
+
 def gguf(names: Iterable[str]) -> str:
     """The only GGUF file of a model that is nothing else, which the builder makes a folder of; else empty."""
     found = [name for name in names if name.endswith(".gguf") and not _parent(name)]
     return found[0] if len(found) == 1 else ""
 
 
-def _modules(names: Collection[str], read: Read) -> list[Mapping[str, Any]]:
-    modules = read("modules.json") if "modules.json" in names else []
-    if not isinstance(modules, list) or not all(
-        isinstance(module, dict) and isinstance(module.get("path", ""), str) for module in modules
-    ):
-        raise ModelError(
-            "modules.json is no list of modules with a path each", "restore the file from the model's source"
-        )
-    return modules
-
-
-def _task(config: Mapping[str, Any], has_modules: bool, criteria: Criteria) -> str:
+def _task(config: Mapping[str, Any], embeds: bool, criteria: Criteria) -> str:
     if criteria.task:
-        return architectures.require(criteria.task, criteria.tasks, "--task asks for", criteria.refused)
-    return architectures.infer(config, has_modules, criteria.tasks, criteria.refused)
+        if criteria.task != architectures.ANSWERS:
+            architectures.require_given(config, criteria.task, criteria.tasks)
+        return _required(criteria.task, "--task asks for", criteria)
+    return architectures.infer(config, embeds, criteria.tasks, criteria.refused, criteria.elsewhere)
 
 
-def _require_preparation(paths: Iterable[str], task: str) -> None:
+def _required(task: str, asked: str, criteria: Criteria) -> str:
+    return architectures.require(task, criteria.tasks, asked, criteria.refused, criteria.elsewhere)
+
+
+def _require_preparation(paths: Iterable[str], task: str, settings: Mapping[str, Any]) -> None:
     """What makes the model's inputs must be there: without it, they would be made in some other way."""
     on_text = not task.startswith(("image-", "audio-", "object-", "video-"))
     names = [path.rpartition("/")[2] for path in paths]
@@ -161,10 +181,25 @@ def _require_preparation(paths: Iterable[str], task: str) -> None:
             f"the model has no {PREPROCESSOR}, which says how images are preprocessed",
             "save its image processor beside it",
         )
-    if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
+    kind = str(settings.get("tokenizer_class") or "")
+    if on_text and kind in IN_PYTHON and TOKENIZERS[0] not in names:
         raise ModelError(
-            "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"
+            f"the model has a {kind}, which exists in Python only: targets serve tokenizers that are a file",
+            "add the tokenizer.json of an equal one, if there is such",
         )
+    if on_text and not any(fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
+        raise _no_tokenizer(TEKKEN in names)
+
+
+def _no_tokenizer(tekken: bool) -> ModelError:
+    if tekken:
+        return ModelError(
+            f"the model's tokenizer is {TEKKEN}, of Mistral's own form",
+            "add the tokenizer.json that transformers makes of it: AutoTokenizer, then save_pretrained()",
+        )
+    return ModelError(
+        "the model has no tokenizer: expected tokenizer.json or a vocabulary", "save its tokenizer beside it"
+    )
 
 
 def _parent(name: str) -> str:

@@ -181,6 +181,15 @@ def names(root: Path = ROOT) -> list[str]:
     return sorted(path.parent.name.replace("_", "-") for path in root.glob(f"targets/*/{FACTS}"))
 
 
+def by_task(root: Path = ROOT) -> dict[str, list[str]]:
+    """The targets that have a task, by task. Raises as `load`."""
+    found: dict[str, list[str]] = {}
+    for target in (load(name, root) for name in names(root)):
+        for task in target.tasks:
+            found.setdefault(task, []).append(target.name)
+    return found
+
+
 def load(name: str, root: Path = ROOT) -> TargetSpec:
     """One target. Raises `UsageError` when there is none of that name, or its facts are wrong."""
     if name not in names(root):

@@ -7,6 +7,7 @@ from invoke.context import Context
 
 from images import config, flags
 from images import manifests as deployment
+from images import service as services
 from images.commands import common
 from images.commands.common import command, image_of, readable, remote_of, target_of
 from images.errors import UsageError
@@ -14,7 +15,7 @@ from images.errors import UsageError
 if TYPE_CHECKING:
     from images.jobs import Order
 
-NO_WISHES = deployment.Wishes()
+NO_WISHES = services.Wishes()
 
 
 @command(
@@ -28,10 +29,10 @@ NO_WISHES = deployment.Wishes()
         "quantize": "with --build-job: quantisation mode",
         "registry": "with --build-job: HOST/PATH of the repository",
         "builder-image": "with --build-job: BuildKit's rootless image, by digest",
-        **deployment.HELP,
+        **services.HELP,
     }
 )
-@flags.fields(deployment.Wishes, "wishes")
+@flags.fields(services.Wishes, "wishes")
 @readable
 def manifests(
     _context: Context,
@@ -44,7 +45,7 @@ def manifests(
     quantize: str = "",
     registry: str = "",
     builder_image: str = "",
-    wishes: deployment.Wishes = NO_WISHES,
+    wishes: services.Wishes = NO_WISHES,
 ) -> None:
     """Write the Kubernetes manifests of a pushed image: a Kustomize base, and the smoke test's Job beside it."""
     if build_job:
@@ -67,10 +68,10 @@ def manifests(
         "namespace": "an existing one",
         "dry-run": "ask the API server whether it would take the manifests; change nothing",
         "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
-        **deployment.HELP,
+        **services.HELP,
     }
 )
-@flags.fields(deployment.Wishes, "wishes")
+@flags.fields(services.Wishes, "wishes")
 @readable
 def deploy(
     _context: Context,
@@ -80,7 +81,7 @@ def deploy(
     namespace: str = "",
     dry_run: bool = False,
     plain_http: bool = False,
-    wishes: deployment.Wishes = NO_WISHES,
+    wishes: services.Wishes = NO_WISHES,
 ) -> None:
     """Deploy a pushed image, wait for the rollout, prove the service; one that fails is taken back."""
     from images import cluster
@@ -119,12 +120,12 @@ def _pushed(target: str, image: str) -> str:
     return f"{last.reference.rpartition(':')[0]}@{last.digest}"
 
 
-def _service(image: str, wishes: deployment.Wishes, *, plain_http: bool) -> deployment.Service:
+def _service(image: str, wishes: services.Wishes, *, plain_http: bool) -> services.Service:
     """What is deployed, from what the registry alone says of the image."""
     from images import trust
 
-    deployment.require_pinned(image)
-    return deployment.decide(image, trust.inspect(remote_of(image), plain_http=plain_http).labels, wishes)
+    services.require_pinned(image)
+    return services.decide(image, trust.inspect(remote_of(image), plain_http=plain_http).labels, wishes)
 
 
 def _say(line: str) -> None:
@@ -132,7 +133,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _order(registry: str, image: str, wishes: deployment.Wishes, out: Path) -> "Order":
+def _order(registry: str, image: str, wishes: services.Wishes, out: Path) -> "Order":
     from images import jobs, remote
 
     if not registry:

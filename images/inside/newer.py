@@ -1,7 +1,8 @@
-"""A model that transformers 5 saved, in the words of transformers 4. Runs in the builder, before all else.
+"""A model that newer libraries saved, in the words of older ones. Runs in the builder, before all else.
 
 Some exporters need transformers 4. It does not know the one class that 5 has for all fast tokenizers, and it passes
 over the field in which 5 writes rotary positions: reference and artifact would agree, and both be another model.
+sentence-transformers 6 names modules by where it keeps them, which 5 does not have.
 """
 
 import importlib.metadata
@@ -9,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from images.inside import original
 
@@ -40,12 +41,33 @@ OWN_NAMES: Mapping[str, Mapping[str, str]] = {
 BESIDE: Mapping[str, str] = {"phi3": "original_max_position_embeddings"}
 """A parameter that it takes beside the scaling and not in it, by model type."""
 
+RENAMED: Mapping[str, str] = {"num_local_experts": "num_experts"}
+"""Fields that some types call otherwise in transformers 4."""
+SENTENCES, OF_ALL = "sentence_transformers.", "sentence_transformers.models."
+"""Begins the names of sentence-transformers' own modules; and those that all releases read."""
+
 Json = dict[str, Any]
+
+
+class Translation(NamedTuple):
+    """What makes a file's content of a newer one's, for releases of a library below a number."""
+
+    translate: Callable[[Any], Any]
+    library: str
+    below: int
+
+    @property
+    def needed(self) -> bool:
+        """Whether the library is here, and that old."""
+        try:
+            return int(installed(self.library).partition(".")[0]) < self.below
+        except importlib.metadata.PackageNotFoundError:
+            return False
 
 
 def link(model: Path, out: Path) -> None:
     """Make `out` the model's folder: a link to it, or links to its files beside those that are written anew."""
-    files = translated(model) if installed().startswith("4.") else {}
+    files = translated(model)
     if not files:
         out.symlink_to(model)
         return
@@ -58,10 +80,10 @@ def link(model: Path, out: Path) -> None:
             made.symlink_to(path)
 
 
-def translated(model: Path) -> dict[Path, Json]:
-    """The files of a model that transformers 4 would not read, or not as they are meant, as it has them."""
+def translated(model: Path) -> dict[Path, Any]:
+    """The files of a model that libraries here would not read, or not as they are meant, as they have them."""
     found = {}
-    for name, translate in TRANSLATIONS.items():
+    for name, (translate, *_) in ((name, told) for name, told in TRANSLATIONS.items() if told.needed):
         for path in model.rglob(name):
             told = _read(path)
             if (new := translate(told)) != told:
@@ -69,8 +91,21 @@ def translated(model: Path) -> dict[Path, Json]:
     return found
 
 
-def tokenizer(told: Json) -> Json:
+def modules(told: Any) -> Any:
+    """modules.json: each of sentence-transformers' own modules by the name that all releases read."""
+    if not isinstance(told, list):
+        return told
+    return [{**module, "type": _module(module["type"])} if "type" in module else module for module in told]
+
+
+def _module(kind: str) -> str:
+    return f"{OF_ALL}{kind.rpartition('.')[2]}" if kind.startswith(SENTENCES) else kind
+
+
+def tokenizer(told: Any) -> Any:
     """tokenizer_config.json: the class, and the special tokens that have no names."""
+    if not isinstance(told, dict):
+        return told
     new = dict(told)
     if told.get("tokenizer_class") in NEW_CLASSES:
         new["tokenizer_class"] = FAST
@@ -82,9 +117,11 @@ def tokenizer(told: Json) -> Json:
     return new
 
 
-def config(told: Json) -> Json:
+def config(told: Any) -> Any:
     """config.json, with those in it. Ends the step for rotary positions that transformers 4 has no words for."""
-    new = {name: config(value) if isinstance(value, dict) else value for name, value in told.items()}
+    if not isinstance(told, dict):
+        return told
+    new = {name: config(value) if isinstance(value, dict) else value for name, value in _renamed(told).items()}
     if isinstance(rotary := new.pop(ROTARY, None), dict):
         kind = str(told.get("model_type", ""))
         by_layer = any(isinstance(value, dict) for value in rotary.values())
@@ -92,6 +129,14 @@ def config(told: Json) -> Json:
         _require_known(words, kind)
         new |= words
     return new
+
+
+def _renamed(told: Json) -> Json:
+    if not told.keys() & RENAMED.keys():
+        return told
+    known = parameters(str(told.get("model_type", "")))
+    names = {name: old for name, old in RENAMED.items() if name not in known and old in known}
+    return {names.get(name, name): value for name, value in told.items()}
 
 
 def _of_all(rotary: Mapping[str, Any], kind: str) -> Json:
@@ -133,13 +178,12 @@ def _text(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else str(token["content"])
 
 
-def _read(path: Path) -> Json:
-    """A file's object; an empty one of a damaged file, which transformers reports better."""
+def _read(path: Path) -> Any:
+    """A file's content; None of a damaged file, which transformers reports better."""
     try:
-        told = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
+        return None
 
 
 def parameters(kind: str) -> set[str]:
@@ -149,10 +193,14 @@ def parameters(kind: str) -> set[str]:
     return set(inspect.signature(CONFIG_MAPPING[kind].__init__).parameters) if kind in CONFIG_MAPPING else set()
 
 
-def installed() -> str:
-    """The version of transformers here."""
-    return importlib.metadata.version("transformers")
+def installed(library: str = "transformers") -> str:
+    """The version of a library here."""
+    return importlib.metadata.version(library)
 
 
-TRANSLATIONS: Mapping[str, Callable[[Json], Json]] = {"config.json": config, "tokenizer_config.json": tokenizer}
+TRANSLATIONS: Mapping[str, Translation] = {
+    "config.json": Translation(config, "transformers", 5),
+    "tokenizer_config.json": Translation(tokenizer, "transformers", 5),
+    "modules.json": Translation(modules, "sentence-transformers", 6),
+}
 """By file name; in sentence-transformers models they lie in folders of their own too."""

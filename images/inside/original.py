@@ -119,6 +119,8 @@ def transformer(model: Path, source: SourceJob) -> Any:
         output_loading_info=True,
     )
     _require_weights(loaded, info, source)
+    if "classification" in source.task:
+        _name_labels(loaded.config)
     return loaded.eval()
 
 
@@ -150,7 +152,7 @@ def image_processor(model: Path, source: SourceJob) -> Any:
 
 def max_length(network: Any, fast: Any, source: SourceJob, own: int | None = None) -> int:
     """The most tokens of one input: the least of what tokenizer, positions, model and user say."""
-    stated = [fast.model_max_length, own, source.max_length, *_positions(network)]
+    stated = [fast.model_max_length, own, source.max_length, *_positions(network), _switched(network.config, source)]
     limits = [int(limit) for limit in stated if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=DEFAULT_LENGTH)
 
@@ -178,6 +180,11 @@ def labels(config: Any) -> list[str]:
     return [str(config.id2label[index]) for index in range(len(config.id2label))]
 
 
+def _name_labels(config: Any) -> None:
+    """Let the original's own answers have the names that the artifact's have: a number for a name stays one there."""
+    config.id2label = dict(enumerate(labels(config)))
+
+
 def _positions(network: Any) -> list[int]:
     """Lengths of the tables of absolute positions; those with a padding row start counting behind it."""
     tables = [
@@ -188,13 +195,25 @@ def _positions(network: Any) -> list[int]:
     return tables or [getattr(network.config, "max_position_embeddings", 0) or 0]
 
 
+def _switched(config: Any, source: SourceJob) -> int:
+    """The tokens behind which rotary positions become others (longrope): an exported graph has one set. 0 for none.
+
+    What answers in its weights' own numbers is transformers itself, which has both.
+    """
+    rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if source.dtype == "auto" or rotary.get("rope_type", rotary.get("type")) != "longrope":
+        return 0
+    own = rotary.get("original_max_position_embeddings")
+    return int(own or getattr(config, "original_max_position_embeddings", 0) or 0)
+
+
 def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> None:
     """A head that is missing from the checkpoint would be filled with random numbers, and pass every later check.
 
     So would weights of another shape. Tables of whole numbers are no weights: networks make them themselves, and newer
     releases do not save them.
     """
-    if wrong := sorted(str(key[0]) for key in info["mismatched_keys"]):
+    if wrong := sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]):
         refuse(
             f"{source.model.id} has weights of another shape than its config.json says: {', '.join(wrong[:4])}",
             "its files do not belong together: download the model again",
@@ -202,7 +221,9 @@ def _require_weights(network: Any, info: dict[str, Any], source: SourceJob) -> N
     made = {name for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
     missing = sorted(key for key in {*info["missing_keys"]} - made if "pooler" not in key)
     if missing:
+        pooled = source.task == "feature-extraction" and network.config.is_encoder_decoder
         refuse(
             f"{source.model.id} has no weights for {source.task}: {', '.join(missing[:4])} would be random",
-            "name the task that the checkpoint was trained for with --task",
+            "name the task that the checkpoint was trained for with --task"
+            + (", or a pooling with --pooling, which takes its encoder alone" if pooled else ""),
         )

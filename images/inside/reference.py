@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from images.inside import collate, compare, original, suite, tasks
+from images.inside import collate, compare, newer, original, suite, tasks
 from images.inside.compare import Reference
 from images.inside.contract import Item, Outputs, Runner, Task
 from images.inside.errors import InputError, NoRoomError, NoTokensError
@@ -27,6 +27,8 @@ from images.inside.text import TOKENIZER, Tokenizer
 from images.inside.vision import recording as recording_of_pictures
 
 T = TypeVar("T")
+UNKNOWN = "Transformers does not recognize this architecture"
+"""Of what transformers says of a model that is newer than itself."""
 SAME = 1e-3
 """Outputs this close are the same for the question whether padding changes them."""
 PIPELINE: Mapping[str, dict[str, Any]] = {
@@ -91,7 +93,8 @@ def _of_texts(job: SourceJob, model: Path, out: Path, user_suite: Path | None) -
     else:
         tokenizer, task = Tokenizer.load(out, draft(job, source)), tasks.load(job.task)
         runner = original.TorchRunner(network, fast.model_input_names)
-        source = msgspec.structs.replace(source, padding=bears_padding(runner, tokenizer, draft(job, source)))
+        alike = bears_padding(runner, tokenizer, draft(job, source)) and (sentence is None or embeds_alike(sentence))
+        source = msgspec.structs.replace(source, padding=alike)
         recorder = _Recorder(task, draft(job, source), tokenizer, runner, sentence, _pipeline(fast, network, job.task))
         fixed = [entry for entry in task.suite(source.mask_token) if recorder.takes(entry[1])]
         reference = recorder.record([*fixed, *_user_cases(user_suite, job, task)])
@@ -114,6 +117,13 @@ def bears_padding(runner: Runner, tokenizer: Tokenizer, manifest: Manifest) -> b
     return all(np.allclose(one, other, atol=SAME, rtol=SAME) for one, other in pairs)
 
 
+def embeds_alike(sentence: Any) -> bool:
+    """Whether a text beside longer ones gets the vector that it gets alone: modules behind the network count too."""
+    texts = suite.TEXTS["batch"]
+    alone, together = (sentence.encode(texts, batch_size=count) for count in (1, len(texts)))
+    return bool(np.allclose(alone, together, atol=SAME, rtol=SAME))
+
+
 def _load(job: SourceJob, model: Path) -> tuple[Any, Any, Any]:
     """Tokenizer, sentence-transformers model or None, network."""
     if not original.embeds(model, job):
@@ -134,6 +144,11 @@ def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
         return load()
     except Exception as error:  # noqa: BLE001 - of a damaged file, libraries raise anything
         traceback.print_exc()  # for the log
+        if UNKNOWN in str(error):
+            original.refuse(
+                f"this exporter's transformers {newer.installed()} does not know the architecture of {job.model.id}",
+                "try another --exporter or target: those that export least have the newest transformers",
+            )
         original.refuse(
             f"transformers cannot load {job.model.id} for {job.task}: {original.first_line(error)}",
             "check that its architecture is known to the pinned transformers, and that it belongs to the task",
@@ -203,7 +218,8 @@ class _Recorder(NamedTuple):
             return list(self.task.prepare(payload, self.tokenizer, self.manifest).items)
         except InputError as error:
             original.refuse(
-                f"the suite's input {name!r} is refused by {self.task.name}: {error}", "correct the suite file"
+                f"the suite's input {name!r} is refused by {self.task.name}: {error}",
+                "correct the suite file, if the input is yours; if not, the model is none for this task",
             )
 
     def _outputs(self, payload: Mapping[str, Any], items: Sequence[Item]) -> list[dict[str, Any]]:

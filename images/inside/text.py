@@ -6,7 +6,7 @@ thread-safe. Truncation and windows are cut out of the whole encoding instead, w
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -76,6 +76,11 @@ class Encoded:
             tuple(self.words[i] for i in positions),
         )
 
+    def typed(self, sequence: int) -> "Encoded":
+        """With the tokens of a text, 0 or 1, in the segment of that number."""
+        types = zip(self.type_ids, self.sequences, strict=True)
+        return replace(self, type_ids=tuple(sequence if own == sequence else kind for kind, own in types))
+
 
 def read_backend(artifact: Path) -> "tokenizers.Tokenizer":
     """The artifact's tokenizer file. Raises `ArtifactError` when it is missing or damaged."""
@@ -104,6 +109,8 @@ class Tokenizer:
         self._backend = backend
         self._decode_tokens: Callable[[list[str]], str] = backend.decoder.decode if backend.decoder else " ".join
         self._clean_up_spaces = manifest.clean_up_spaces
+        # Of other processors, the library does not give what it says of segments to windows behind the first.
+        self._types_all = "RobertaProcessing" in repr(backend.post_processor)
         self.max_length = manifest.max_length
         self.prefixes_subwords = bool(getattr(backend.model, "continuing_subword_prefix", None))
 
@@ -161,7 +168,8 @@ class Tokenizer:
         if len(spans) > MAX_WINDOWS:
             raise InputError(f"the text makes {len(spans)} windows; at most {MAX_WINDOWS} are taken (use less overlap)")
         before, after = range(body[0]), range(body[-1] + 1, len(whole))
-        return [whole.take([*before, *body[span], *after]) for span in spans]
+        first, *others = (whole.take([*before, *body[span], *after]) for span in spans)
+        return [first, *(others if self._types_all else (window.typed(cut) for window in others))]
 
     def prefix(self, text: str, tokens: int) -> str:
         """The beginning of a text that makes at most so many tokens, special tokens not counted."""

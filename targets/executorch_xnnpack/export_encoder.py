@@ -4,17 +4,21 @@ A batch would cost memory for its largest shape at all times, and this runtime g
 attention mask either, and attention is written out: in XNNPACK that takes half the time of PyTorch's own operator.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from images.inside import export as sealing
 from images.inside import original
 from images.inside.contract import Exporting
+from images.inside.text import TOKENIZER
 from targets.executorch_xnnpack import activations, quantize
 
 SHORTEST = (2, 3, 8, 16)
 """Tokens from which torch.export may find a network the same for every length: it takes an axis of one for a constant,
 and slices of a text have shorter ones. The program itself runs shorter texts too; the suite has them."""
+CLOSE = 1e-4
+"""Outputs this close are the same for the question whether a mask is needed."""
 
 
 def exportable(given: Exporting) -> Any:
@@ -23,9 +27,37 @@ def exportable(given: Exporting) -> Any:
     network, behind = _load(given)
     network.set_attn_implementation("eager")
     activations.write_out(network)
+    masked = _reads_padding(network, given, source.max_length)
     quantize.convert(network, quantize.RECIPES[given.job.mode])
     names = ("input_ids", "token_type_ids") if source.token_types else ("input_ids",)
-    return _module(network, behind, names, source.max_length)
+    return _module(_masked(network) if masked else network, behind, names, source.max_length)
+
+
+def _reads_padding(network: Any, given: Exporting, longest: int) -> bool:
+    """Whether the network, without a mask, takes some of the tokenizer's own tokens for padding."""
+    import torch
+
+    added = json.loads((given.work / TOKENIZER).read_text()).get("added_tokens") or []
+    ids = torch.tensor([[*(token["id"] for token in added), *range(SHORTEST[0])][:longest]])
+    with torch.no_grad():
+        alone, beside = network(input_ids=ids), network(input_ids=ids, attention_mask=torch.ones_like(ids))
+    names = [name for name in original.OUTPUTS if name in alone]
+    return not all(torch.allclose(alone[name], beside[name], atol=CLOSE, rtol=CLOSE) for name in names)
+
+
+def _masked(network: Any) -> Any:
+    """The network as one that is told that no token is padding."""
+    import torch
+
+    class Masked(torch.nn.Module):  # type: ignore[misc]  # torch is in the builder only
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.config = network, network.config
+
+        def forward(self, input_ids: Any, **more: Any) -> Any:
+            return self.network(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **more)
+
+    return Masked().eval()
 
 
 def _load(given: Exporting) -> tuple[Any, Sequence[Any]]:

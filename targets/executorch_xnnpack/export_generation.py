@@ -13,6 +13,8 @@ from targets.executorch_xnnpack import activations
 from targets.executorch_xnnpack.quantize import RECIPES
 
 TASK = "text-generation"
+SLIDING = "sliding_attention"
+"""What a configuration calls a layer with a window."""
 
 
 def export(given: Exporting) -> Any:
@@ -53,8 +55,11 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         exportable = load(*args, **kwargs)
         network = exportable.model
         _require_window(network.config, exportable.metadata)
+        _require_plain_scores(network.config)
+        _tell_windows(network)
+        _settle_positions(network)
         activations.write_out(network)
-        network.forward = functools.partial(network.forward, logits_to_keep=1)
+        network.__class__ = _of_last(type(network))
         exportable.metadata |= {
             "input_names": "input_ids,cache_position",
             "output_names": "logits",
@@ -63,6 +68,40 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         return exportable
 
     return loaded
+
+
+def _of_last(kind: Any) -> Any:
+    """A kind of network that gives the logits behind the last token. By a function, torch.export would not find it."""
+
+    def forward(network: Any, *args: Any, **kwargs: Any) -> Any:
+        return kind.forward(network, *args, **{**kwargs, "logits_to_keep": 1})
+
+    return type(kind.__name__, (kind,), {"forward": functools.wraps(kind.forward)(forward)})
+
+
+def _tell_windows(network: Any) -> None:
+    """Say of each layer's attention whether it looks through a window: Optimum asks it, and not all of them say."""
+    kinds = getattr(network.config, "layer_types", None) or ()
+    for module in network.modules():
+        layer = getattr(module, "layer_idx", None)
+        if layer is not None and layer < len(kinds) and not hasattr(module, "is_sliding"):
+            module.is_sliding = kinds[layer] == SLIDING
+
+
+def _settle_positions(network: Any) -> None:
+    """Keep the rotary positions of short sequences: the context ends where those of long ones would be put in place."""
+    for module in network.modules():
+        if getattr(module, "rope_type", "") == "longrope":
+            module.rope_type = "default"
+
+
+def _require_plain_scores(config: Any) -> None:
+    """End the step where attention caps its scores: ExecuTorch's operator passes over that."""
+    if cap := getattr(config, "attn_logit_softcapping", None):
+        original.refuse(
+            f"this model ({config.model_type}) caps its attention's scores at {cap:g}: ExecuTorch's attention does not",
+            "take another target, such as onnx-cpu",
+        )
 
 
 def _require_window(config: Any, metadata: Mapping[str, Any]) -> None:

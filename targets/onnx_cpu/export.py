@@ -18,6 +18,8 @@ ENTRY = "model.onnx"
 EMBEDDING = "sentence_embedding"
 FED = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "pixel_values")
 """A graph's inputs in the image."""
+OTHERS = "try another target, such as torchscript, which takes the model as it is"
+"""What to do about a model that Optimum does not write as the image needs it."""
 NO_TOKEN = -1
 """Padding for a decoder that states none and classifies by its last token: then no token of a text counts as such."""
 BLOCK = 128
@@ -50,6 +52,8 @@ def _optimum(given: Exporting, work: Path) -> Path:
     from optimum.exporters.onnx import main_export
 
     embeds = original.embeds(given.model, given.source)
+    if not embeds:
+        export_generation.describes(given, given.source.task, OTHERS)
     main_export(
         str(original.sentence_folder(given.model, given.source, work / "sentence") if embeds else given.model),
         output=work / "onnx",
@@ -75,7 +79,7 @@ def _require_inputs(file: Path, given: Exporting) -> None:
         export_generation.refuse_graph(
             given,
             f"its graph takes {', '.join(others[:4])}",
-            "try another target, such as torchscript, which takes the model as it is",
+            OTHERS,
         )
 
 

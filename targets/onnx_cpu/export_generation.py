@@ -22,7 +22,9 @@ from images.inside.contract import Exported, Exporting
 ENTRY = "model.onnx"
 CACHE = "modelyard.cache"
 """As `targets.onnx_cpu.generate` reads it."""
-BUILDER = "onnxruntime_genai.models.builder"
+BUILDER = "targets.onnx_cpu.builder"
+UNSUPPORTED = "is not currently supported"
+"""Of what it says of an architecture that it does not know, by a path in here."""
 PRECISION = {"none": "fp32", "int8": "int8", "int4": "int4"}
 """The builder's names of our modes."""
 TASK = "text-generation-with-past"
@@ -50,6 +52,7 @@ def export(given: Exporting) -> Exported:
 def _optimum(given: Exporting) -> Exported:
     from optimum.exporters.onnx import main_export
 
+    describe = describes(given, TASK, "try --quantize int8, which another exporter makes, or another target")
     with tempfile.TemporaryDirectory() as work:
         main_export(
             str(given.model),
@@ -61,7 +64,7 @@ def _optimum(given: Exporting) -> Exported:
             do_validation=False,  # Optimum only warns; the gate is ours
             no_post_process=False,  # without it tied weights are stored twice
             trust_remote_code=given.source.trust_remote_code,
-            custom_onnx_configs=_with_positions(_config(given)) or None,  # an empty one would spoil its messages
+            custom_onnx_configs=_with_positions(_config(given), describe) or None,  # an empty one is no none
         )
         for file in Path(work).glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
@@ -71,30 +74,37 @@ def _optimum(given: Exporting) -> Exported:
     return Exported(ENTRY)
 
 
+def describes(given: Exporting, task: str, hint: str) -> Any:
+    """Optimum's description of such a model's graph. Ends the step where there is none: it would say how to add one."""
+    from optimum.exporters.tasks import TasksManager
+
+    kind = _config(given).model_type
+    try:
+        return TasksManager.get_exporter_config_constructor(
+            "onnx", task=task, model_type=kind, library_name="transformers"
+        )
+    except (KeyError, ValueError):
+        what = f"{given.job.exporter} does not know {kind} for {given.source.task} ({given.source.model.id})"
+        original.refuse(what, hint)
+
+
 def _config(given: Exporting) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(given.model, trust_remote_code=given.source.trust_remote_code)
 
 
-def _with_positions(config: Any) -> dict[str, Any]:
+def _with_positions(config: Any, describe: Any) -> dict[str, Any]:
     """Optimum's own description of the graph and the input `position_ids`, for a network that takes it.
 
     Without it some graphs count positions by the length of the cache, which rows that are padded on the left share.
-    Empty where Optimum knows no such model, which it says better itself.
     """
-    from optimum.exporters.tasks import TasksManager
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     network = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if network is None or "position_ids" not in inspect.signature(network.forward).parameters:
         return {}
-    try:
-        made = TasksManager.get_exporter_config_constructor(
-            "onnx", task=TASK, model_type=config.model_type, library_name="transformers"
-        )(config, use_past=True, use_past_in_inputs=True)
-    except (KeyError, ValueError):
-        return {}
+    made = describe(config, use_past=True, use_past_in_inputs=True)
     made.__class__ = _placed(type(made))
     return {"model": made}
 
@@ -117,7 +127,7 @@ def _genai(given: Exporting) -> Exported:
     with tempfile.TemporaryDirectory() as work:
         made, cache = Path(work, "made"), Path(work, "cache")
         told = ("-i", given.model, "-o", made, "-p", PRECISION[mode], "-e", "cpu", "-c", cache)
-        _run(*told, "--extra_options", *OPTIONS[mode])
+        _run(given, *told, "--extra_options", *OPTIONS[mode])
         for file in made.glob(f"{ENTRY}*"):
             shutil.move(file, given.out / file.name)
         head_size = json.loads((made / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
@@ -129,12 +139,19 @@ def _genai(given: Exporting) -> Exported:
     return Exported(ENTRY, ", ".join(OPTIONS[mode]))
 
 
-def _run(*arguments: str | Path) -> None:
+def _run(given: Exporting, *arguments: str | Path) -> None:
+    """Run the builder. Ends the step when it fails: on what it does not know, it often fails by chance."""
     done = subprocess.run(
         [sys.executable, "-m", BUILDER, *arguments], check=False, capture_output=True, text=True, env=os.environ
     )
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or "the model builder failed").splitlines()[-1])
+        print(done.stderr, file=sys.stderr)  # for the log
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        original.refuse(
+            f"onnxruntime-genai's model builder does not take {given.source.model.id} "
+            f"({_config(given).model_type})" + ("" if UNSUPPORTED in said else f": it ended with {said}"),
+            "give --quantize none, which another exporter makes, or take another target",
+        )
 
 
 def read_graph(file: Path) -> Any:

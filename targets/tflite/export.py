@@ -12,7 +12,16 @@ from images.inside import compare, gate, loaded, original
 from images.inside import export as sealing
 from images.inside.contract import Exported, Exporting
 from images.inside.records import REFERENCE, Source, write_json
-from targets.tflite import export_generation, export_litert, export_optimum_tf, metadata, quantize, shapes
+from targets.tflite import (
+    calibration,
+    export_generation,
+    export_litert,
+    export_optimum_tf,
+    metadata,
+    quantize,
+    shapes,
+    static,
+)
 
 ENTRY = "model.tflite"
 LENGTHS = "seq-len"
@@ -30,7 +39,7 @@ def export(given: Exporting) -> Exported:
         exact = Path(folder) / ENTRY
         convert = export_generation.convert if source.generation else EXPORTERS[given.job.exporter]
         convert(given, source, lengths, exact)
-        made = _as_asked(exact, given)
+        made = _as_asked(exact, given, _recipes(exact, given, lengths))
     return _measured(given, made)
 
 
@@ -42,10 +51,18 @@ def _require(given: Exporting, source: Source) -> None:
         )
 
 
-def _as_asked(exact: Path, given: Exporting) -> Exported:
+def _recipes(exact: Path, given: Exporting, lengths: Sequence[int]) -> Mapping[str, quantize.Write]:
+    """The ways to the mode: those that it always has, or those that the user's own texts show."""
+    if given.job.mode == static.MODE:
+        manifest = sealing.manifest_of(given, Exported(ENTRY))
+        return static.recipes(exact, calibration.inputs(given, manifest, lengths))
+    return quantize.RECIPES[given.job.mode]
+
+
+def _as_asked(exact: Path, given: Exporting, recipes: Mapping[str, quantize.Write]) -> Exported:
     """The fastest recipe of the mode that the gate lets pass; the last one if none does, for the gate to refuse."""
     made = Exported(ENTRY)
-    for recipe, write in quantize.RECIPES[given.job.mode].items():
+    for recipe, write in recipes.items():
         write(exact, given.out / ENTRY)
         metadata.write(given.out / ENTRY, given, sealing.read_source(given))
         made = Exported(ENTRY, recipe)
@@ -64,11 +81,14 @@ def _passes(given: Exporting, made: Exported) -> bool:
 
 
 def _measured(given: Exporting, made: Exported) -> Exported:
-    """With the share of operators in XNNPACK, the files packed with metadata, and the memory that all lengths take."""
+    """With the shares of operators in XNNPACK and of static products, the files packed, the memory of all lengths."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "manifest.json"
         write_json(manifest, sealing.manifest_of(given, made))
         argv = [sys.executable, "-m", "targets.tflite.measure", f"--artifact={given.out}", f"--manifest={manifest}"]
         seen = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
-    measures = {"xnnpack": seen["xnnpack"], "metadata_files": metadata.files_in(given.out / ENTRY)}
+    file = given.out / ENTRY
+    measures = {"xnnpack": seen["xnnpack"], "metadata_files": metadata.files_in(file)}
+    if given.job.mode == static.MODE:
+        measures["static"] = static.share(file)
     return made._replace(measures=measures, memory=seen["memory"])

@@ -13,6 +13,8 @@ from targets.torchscript.signature import Signature
 
 EMBEDDING, LOGITS = "sentence_embedding", "logits"
 IDS = ("input_ids", "attention_mask", "token_type_ids")
+NO_TOKEN = -1
+"""Padding for a decoder that states none and classifies by its last token: it would refuse rows of any number."""
 Forward = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
@@ -55,6 +57,8 @@ def load(given: Exporting) -> Wrapped:
             Signature(inputs=_ids(given), outputs=(EMBEDDING,)),
         )
     network = original.transformer(given.model, given.source)
+    if getattr(network.config, "pad_token_id", NO_TOKEN) is None:
+        network.config.pad_token_id = NO_TOKEN
     if given.source.task == "image-classification":
         signature = Signature(inputs=(PIXELS,), outputs=(LOGITS,))
     else:

@@ -4,18 +4,23 @@ It ends with 0, or with the assertion that does not hold.
 """
 
 import os
+from collections import Counter
 from typing import Any
 
 import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers.cli.serving.utils import CBGenerateManager
 from transformers.generation.continuous_batching import cb_logits_processors as processors
 from transformers.generation.continuous_batching import continuous_api
-from transformers.generation.logits_process import TopKLogitsWarper
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 from transformers.integrations import sdpa_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from images.inside.transformers_serve import cpu, launch, program
 
 ROWS, WIDTH, VOCABULARY = 4, 96, 4 * cpu.FEW
+ANSWER, PATIENCE = 3, 60.0
+"""Tokens of a generated answer, and seconds in which it must be there."""
 
 
 def layers() -> Any:
@@ -124,6 +129,59 @@ def check_apart(own: list[int], kept: list[int]) -> None:
     assert torch.allclose(found[0], usual[0], atol=1e-5)
 
 
+def decoder() -> Any:
+    """A small decoder whose weights are random, and those of its head its embeddings'."""
+    size = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 1, "vocab_size": VOCABULARY}
+    heads = {"num_attention_heads": 3, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    return LlamaForCausalLM(LlamaConfig(**size, **heads)).eval()
+
+
+def counting(calls: Counter[str], owner: Any, name: str, what: str) -> None:
+    """Count the calls of a function."""
+    usual = getattr(owner, name)
+
+    def counted(*args: Any, **named: Any) -> Any:
+        calls[what] += 1
+        return usual(*args, **named)
+
+    setattr(owner, name, counted)
+
+
+def generate(batching: Any) -> None:
+    """Answer some prompts at once, each with limits of its own."""
+    batching._how = {"temperature": 1.0, "top_k": 5, "top_p": 0.9}
+    for prompt in range(ROWS):
+        batching._cb.add_request([prompt + 1] * 8, max_new_tokens=ANSWER)
+    found = [batching._cb.get_result(timeout=PATIENCE) for _ in range(ROWS)]
+    assert [len(one.generated_tokens) for one in found] == [ANSWER] * ROWS
+
+
+def check_use() -> None:
+    """The batching calls what it was taught: what it calls no more costs its time again, and nothing else tells."""
+    size = {"page": launch.PAGE, "pages": 2 * ROWS, "batch_tokens": launch.BATCH_TOKENS, "slots": ROWS}
+    model = decoder()
+    batching = program.batching(CBGenerateManager, program.Options(model="", device=program.CPU, port=0, **size))()
+    batching.init_cb(model, GenerationConfig(eos_token_id=VOCABULARY))
+    limits, calls = processors.CLASSIC_TO_CB_PROCESSORS_MAP, Counter[str]()
+    taught = {
+        "top-k among the candidates": (limits[TopKLogitsWarper], "_limited"),
+        "top-p where it is asked for": (limits[TopPLogitsWarper], "__call__"),
+        "draws among the left": (continuous_api.ModelRunner, "_sample"),
+        "attention apart": (cpu, "_idle"),
+        "products of weights laid out": (type(model.model.layers[0].mlp.up_proj), "forward"),
+        "products of shared weights": (type(model.lm_head), "forward"),
+    }
+    for what, (owner, name) in taught.items():
+        counting(calls, owner, name, what)
+    counting(calls, continuous_api.ModelRunner, "_usual", "draws among the vocabulary")
+    try:
+        generate(batching)
+    finally:
+        batching._cb.stop()
+    assert not taught.keys() - calls.keys(), f"never called: {', '.join(sorted(taught.keys() - calls.keys()))}"
+    assert not calls["draws among the vocabulary"]
+
+
 torch.manual_seed(0)
 cpu.skip_idle_sampling()
 cpu.draw_among_the_left()
@@ -135,3 +193,4 @@ check_limits()
 check_attention()
 check_apart([1, 1], [5, 9])
 check_apart([1, 1, 60], [740, 900, 90])
+check_use()

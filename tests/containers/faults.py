@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from images import plan, spec
+from images import modes, spec
 from images.inside.export import digests
 from images.inside.records import MANIFEST, Bounds, Manifest, read_manifest, write_json
 
@@ -103,7 +103,7 @@ def per_tensor_int8(artifact: Path) -> None:
         exact = (artifact / GRAPH).rename(artifact.parent / "exact.onnx")
         quantize_dynamic(exact, artifact / GRAPH, weight_type=QuantType.QInt8)
     exact.unlink()
-    seal(artifact, mode="int8", bounds=plan.choose_mode(spec.load("onnx-cpu"), "feature-extraction", "int8").bounds)
+    seal(artifact, mode="int8", bounds=modes.choose(spec.load("onnx-cpu"), "feature-extraction", "int8").bounds)
 
 
 def swap_labels(artifact: Path) -> None:

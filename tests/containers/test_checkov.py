@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from images import manifests
-from images.manifests import Service, Wishes
+from images.service import Service, Wishes, decide
 from tests.containers.yard import Yard
-from tests.host.test_manifests import EVERYTHING, IMAGE, LABELS, MOUNTED
+from tests.host.services import EVERYTHING, IMAGE, LABELS, MOUNTED
 
 CHECKOV = "checkov==3.3.30"
 OF_THE_COMMAND_LINE = {"CKV_K8S_21": "the namespace is named when the manifests are applied"}
@@ -32,9 +32,9 @@ def checkov(yard: Yard) -> Path:
 @pytest.mark.parametrize(
     "service",
     [
-        manifests.decide(IMAGE, LABELS, Wishes()),
-        manifests.decide(IMAGE, MOUNTED, EVERYTHING),
-        manifests.decide(IMAGE, LABELS, Wishes(kserve=True)),
+        decide(IMAGE, LABELS, Wishes()),
+        decide(IMAGE, MOUNTED, EVERYTHING),
+        decide(IMAGE, LABELS, Wishes(kserve=True)),
     ],
     ids=["plain", "everything", "kserve"],
 )

@@ -1,5 +1,7 @@
 """Images of one file with fixed shapes: MiniLM by both exporters, quantised, every length; pictures; faults."""
 
+import hashlib
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -206,3 +208,25 @@ def test_the_other_exporter_makes_the_same_of_it(yard: Yard) -> None:
     assert known.info.manifest.exporter == "optimum-tf"
     assert known.verdict.runtime["lengths"] == "64,256"
     assert known.info.manifest.measures["xnnpack"] >= 0.9
+
+
+def test_scales_are_fixed_by_the_users_texts_as_far_as_the_bound_allows(yard: Yard, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(json.dumps({"inputs": text}) for text in _texts()))
+    known = yard.image(
+        "fixed-static",
+        yard.config.example.model,
+        target=TARGET,
+        mode="int8-static",
+        extra={"seq-len": "64,256", "calibration": str(texts)},
+        requests={"calibration": texts.read_bytes()},
+    ).record
+    assert known.verdict.passed
+    assert 0.5 <= known.info.manifest.measures["static"] <= 1
+    assert known.info.manifest.options["calibration"] == f"sha256:{hashlib.sha256(texts.read_bytes()).hexdigest()}"
+
+
+def _texts() -> list[str]:
+    """Two dozen pieces of a text that the gate does not ask, from a word to a page."""
+    words = (ROOT / "LICENSE").read_text().split()
+    return [" ".join(words[start : start + 2 ** (start % 8)]) for start in range(0, 1200, 50)]

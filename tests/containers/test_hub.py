@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from images import build as line
+from images import candidate
 from images.config import ROOT
 from tests.containers.yard import TARGET, Yard, invoke
 from tests.hub import Hub
@@ -98,7 +98,7 @@ def test_no_secret_and_no_path_of_this_machine_is_in_the_record(yard: Yard, down
 
 
 def test_no_secret_is_in_the_log(yard: Yard, downloaded: Downloaded) -> None:
-    log = line.log_file(yard.config, downloaded.tag).read_bytes()
+    log = candidate.log_file(yard.config, downloaded.tag).read_bytes()
     assert b"images.inside.reference" in log
     assert not {downloaded.hub.token, INDEX_PASSWORD} & set(_private(yard, downloaded, log))
 

@@ -2,13 +2,13 @@
 
 import time
 
-from images import build as line
+from images import candidate
 from images.build import Built
 from tests.containers.yard import Yard
 
 
 def test_the_same_build_again_builds_nothing(yard: Yard, minilm: Built) -> None:
-    log = line.log_file(yard.config, minilm.record.reference)
+    log = candidate.log_file(yard.config, minilm.record.reference)
     before, written = yard.things(), log.stat().st_mtime_ns
     again = yard.build("minilm", yard.config.example.model)
     assert not again.fresh

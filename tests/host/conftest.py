@@ -55,6 +55,20 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def wanted(tmp_path: Path) -> Path:
+    """A file of requirements, with what people write beside them."""
+    path = tmp_path / "requirements.in"
+    path.write_text("# why\napp  # because\n")
+    return path
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """Where their lock goes."""
+    return tmp_path / "requirements.txt"
+
+
+@pytest.fixture
 def script(tmp_path: Path) -> Script:
     """Makes `docker`, or another program, in a folder for PATH; returns the folder."""
 

@@ -16,17 +16,19 @@ from images import plan as planning
 from images.config import Bootstrap, Config, Example
 from images.engine import Away, Engine, ImageFacts, Line
 from images.inside.compare import Figures
-from images.inside.records import Bounds, FileDigest, Manifest, ModelFacts
+from images.inside.records import Bounds, ExportJob, FileDigest, Manifest, ModelFacts, SourceJob
 from images.inside.report import Check, Latency, Report
 from images.plan import Options, Plan
 from images.record import Info, Record, Sizes
-from images.spec import Mode, Place, TargetSpec
+from images.spec import Mode, Option, Place, TargetSpec
 
 BASES = {"builder": ("localhost/builder:1", "sha256:b1"), "runtime": ("localhost/runtime:1", "sha256:r1")}
 CODE = {"images/__init__.py": b"", "targets/some_cpu/run.py": b"run = 1\n"}
 LOCKS = {"exact": b"a==1\n", "small": b"b==1\n", "run": b"c==1\n"}
 MODEL = ModelFacts(id="acme/Tiny_Model", source="hub", revision="c0ffee", digest="sha256:4d0de1")
 CREATED = "2026-11-22T12:00:00Z"
+WEIGHTS = {"weights": Option(summary="baked or mounted", default="baked", mounts_model="mounted")}
+"""A flag of a target that keeps the model's weights out of the image."""
 Script = Callable[..., Path]
 """What the fixture `script` gives: writes a program of a name into a folder."""
 
@@ -69,6 +71,16 @@ def plan(
     return planning.make(
         spec or target(), model, task, Options(**options), dockerfile=dockerfile, code=code, locks=locks, bases=bases
     )
+
+
+def source_job(**options: Any) -> SourceJob:
+    """What the plan tells the step that records the original."""
+    return msgspec.json.decode(plan(**options).texts["job/source/source.json"], type=SourceJob)
+
+
+def export_job(**options: Any) -> ExportJob:
+    """What it tells the export."""
+    return msgspec.json.decode(plan(**options).texts["job/export/export.json"], type=ExportJob)
 
 
 def report(**changes: Any) -> Report:

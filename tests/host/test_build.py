@@ -6,27 +6,25 @@ from typing import Any, NoReturn
 
 import pytest
 
-from images import build, engine, engines, record, remote, spec, wheels
+from images import build, candidate, engine, engines, record, remote, spec, wheels
 from images.build import Built, Request
+from images.candidate import Prepared
 from images.engine import ImageFacts
 from images.errors import (
     BusyError,
     DiskFullError,
-    EngineError,
     GateError,
     LockError,
-    ModelError,
     UnreachableError,
     UsageError,
 )
-from images.inside import original
 from images.jobs import Order
-from images.manifests import Wishes
 from images.plan import LABEL, Options
 from images.progress import Quiet
 from images.record import Override
+from images.service import Wishes
 from tests.host import samples
-from tests.host.samples import FakeEngine, Listening
+from tests.host.samples import FakeEngine
 
 TARGET = next(name for name in spec.names() if "feature-extraction" in spec.load(name).tasks)
 
@@ -101,58 +99,10 @@ def test_a_failed_build_does_not_keep_its_tag(tmp_path: Path) -> None:
         pass
 
 
-# What the engine's output says
-
-
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("#7 [exporter-optimum 2/3] RUN python3 -m venv /opt/venv", "exporter-optimum: RUN python3 -m venv /opt/venv"),
-        ("#19 [export  2/12] COPY images images", "export: COPY images images"),
-        ("STEP 3/7: RUN true", "RUN true"),
-        ("[1/2] STEP 3/7: RUN true", "RUN true"),
-    ],
-)
-def test_a_step_is_shown(line: str, shown: str) -> None:
-    listening = Listening()
-    build._show(line, listening)
-    assert listening.details == [shown]
-
-
-@pytest.mark.parametrize(
-    "line", ["#1 [internal] load build definition from Dockerfile", "#19 CACHED", "#19 0.1 [1/2] loading", "", "COMMIT"]
-)
-def test_other_lines_are_not(line: str) -> None:
-    listening = Listening()
-    build._show(line, listening)
-    assert listening.details == []
-
-
-def explained(folder: Path, output: str, hint: str = "") -> Exception:
-    (folder / "log").write_text(output)
-    return build._explained(EngineError("a build step failed", hint), folder / "log")
-
-
-def test_what_a_step_says_of_the_model_is_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        original.refuse('no "weights" {}', "add them")
-    error = explained(tmp_path, f"#9 1.2 starting\n#9 1.3 {capsys.readouterr().err}#9 ERROR: executor failed\n")
-    assert (type(error), str(error)) == (ModelError, 'no "weights" {}\n  -> add them')
-
-
-def test_any_other_failure_says_where_the_whole_output_is(tmp_path: Path) -> None:
-    error = explained(tmp_path, "#9 1.2 Traceback\n")
-    assert str(error) == f"a build step failed\n  -> the whole output is in {tmp_path}/log"
-
-
-def test_a_hint_is_kept(tmp_path: Path) -> None:
-    assert str(explained(tmp_path, "", "run `invoke setup`")) == "a build step failed\n  -> run `invoke setup`"
-
-
 # Deciding
 
 
-def prepare(folder: Path, cache: Path, **request: Any) -> build.Prepared:
+def prepare(folder: Path, cache: Path, **request: Any) -> Prepared:
     asked = Request(**{"target": TARGET, "model": str(folder), **request})
     return build.prepare(asked, samples.config(cache), Quiet())
 
@@ -320,7 +270,7 @@ def test_the_build_folder_is_gone_after_the_build(line: Line, cache: Path) -> No
 
 def test_the_output_of_the_build_is_kept(line: Line, cache: Path) -> None:
     line(samples.engine())
-    assert build.log_file(samples.config(cache), "a/b:c").read_text() == "[run 1/1] RUN true\n"
+    assert candidate.log_file(samples.config(cache), "a/b:c").read_text() == "[run 1/1] RUN true\n"
 
 
 def test_a_disk_that_fills_up_on_the_way_is_said_to_be_full(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

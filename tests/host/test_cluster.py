@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from images import cluster, manifests
+from images import cluster
 from images.cluster import Before, Cluster
 from images.errors import ClusterError, GateError, UsageError
-from images.manifests import Wishes
+from images.service import Wishes, decide
 from tests.host import samples
-from tests.host.test_manifests import IMAGE, LABELS
+from tests.host.services import IMAGE, LABELS
 
 pytestmark = pytest.mark.starts_programs
-SERVICE = manifests.decide(IMAGE, LABELS, Wishes(name="mini"))
+SERVICE = decide(IMAGE, LABELS, Wishes(name="mini"))
 KUBECTL = """#!{python} -IS
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
@@ -241,7 +241,7 @@ def test_what_somebody_else_made_is_left_alone(
 
 
 def test_what_kserve_is_to_make_is_not_waited_for(scripted: Scripted, tmp_path: Path) -> None:
-    service = manifests.decide(IMAGE, LABELS, Wishes(kserve=True))
+    service = decide(IMAGE, LABELS, Wishes(kserve=True))
     with pytest.raises(UsageError, match="which KServe makes by itself"):
         cluster.deploy(scripted(), service, tmp_path, lambda _: None)
 
@@ -260,34 +260,10 @@ def test_only_a_name_is_removed(name: str, scripted: Scripted) -> None:
 # Reasons
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        ({"containerStatuses": [{"state": {"waiting": PULL}}]}, "mini-1: ImagePullBackOff: no such digest"),
-        (
-            {
-                "containerStatuses": [
-                    {"state": {}, "lastState": {"terminated": {"exitCode": 3, "message": "a\nmodel.onnx"}}}
-                ]
-            },
-            "mini-1: ended with exit code 3 (artifact damaged): model.onnx",
-        ),
-        ({"conditions": [UNSCHEDULED]}, "mini-1: Unschedulable: 2 cpu"),
-    ],
-    ids=["pull", "exit", "node"],
-)
-def test_the_pods_reasons_are_told(scripted: Scripted, tmp_path: Path, status: dict[str, Any], said: str) -> None:
-    assert said in fails(scripted(rollout_status=DEADLINE, get_pods=pod(**status)), tmp_path)
-
-
-def test_a_healthy_pod_has_no_reasons() -> None:
-    running = {"containerStatuses": [{"state": {"running": {}}}], "conditions": [{"type": "Ready", "status": "True"}]}
-    assert list(cluster.reasons({"metadata": {"name": "mini-1"}, "status": running})) == []
-
-
-def test_a_pod_that_is_ready_again_has_no_reasons() -> None:
-    again = {"containerStatuses": [{"ready": True, "lastState": {"terminated": {"exitCode": 137}}}]}
-    assert list(cluster.reasons({"metadata": {"name": "mini-1"}, "status": again})) == []
+def test_the_pods_reasons_are_told(scripted: Scripted, tmp_path: Path) -> None:
+    waiting = pod(containerStatuses=[{"state": {"waiting": PULL}}])
+    told = fails(scripted(rollout_status=DEADLINE, get_pods=waiting), tmp_path)
+    assert "mini-1: ImagePullBackOff: no such digest" in told
 
 
 # Which cluster

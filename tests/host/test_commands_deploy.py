@@ -8,7 +8,7 @@ from images import cluster, record, trust
 from images.errors import ClusterError, GateError, ImageError, UsageError
 from tests.host import samples
 from tests.host.invoking import TARGET, Invoke, raising
-from tests.host.test_manifests import IMAGE, LABELS
+from tests.host.services import IMAGE, LABELS
 
 
 @pytest.fixture

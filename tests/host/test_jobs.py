@@ -12,9 +12,9 @@ from images.base import Base
 from images.errors import UsageError
 from images.jobs import BuildJob, Order
 from images.layout import Layout
-from images.manifests import Wishes
+from images.service import Wishes
 from tests.host import samples
-from tests.host.test_manifests import VERSIONS
+from tests.host.services import VERSIONS
 
 BUILDKIT = f"docker.io/moby/buildkit@sha256:{'c3' * 32}"
 LAYOUT = Layout(reference="localhost/runtime:1", folder=Path("/out/bases/runtime"), digest=f"sha256:{'d4' * 32}")

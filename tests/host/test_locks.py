@@ -9,18 +9,6 @@ from images.locks import LockedWheel
 HASH = "0" * 64
 
 
-@pytest.fixture
-def wanted(tmp_path: Path) -> Path:
-    path = tmp_path / "requirements.in"
-    path.write_text("# why\napp  # because\n")
-    return path
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    return tmp_path / "requirements.txt"
-
-
 def test_a_line_gives_name_version_and_hashes(lock: Path) -> None:
     lock.write_text(f"# text\n\nMy_App==1.0+cpu --hash=sha256:{HASH} --hash=sha256:{'1' * 64}  # via x\n")
     expected = LockedWheel(name="my-app", version="1.0+cpu", hashes=frozenset({HASH, "1" * 64}))

@@ -10,43 +10,20 @@ import pytest
 import yaml
 
 from images import manifests
-from images.errors import GateError, UsageError
-from images.manifests import Service, Wishes
-
-IMAGE = f"registry.example/team/minilm@sha256:{'a1' * 32}"
-LABELS = {
-    "dev.modelyard.target": "onnx-cpu",
-    "dev.modelyard.task": "feature-extraction",
-    "dev.modelyard.gate": "passed",
-    "dev.modelyard.model.id": "acme/Mini_LM",
-    "dev.modelyard.memory.peak": str(300 << 20),
-    "dev.modelyard.memory.needed": str(200 << 20),
-    "org.opencontainers.image.version": "c9745ed1",
-    "maintainer": "somebody",
-}
-GPU = {**LABELS, "dev.modelyard.gpu": "nvidia.com/gpu"}
-MOUNTED = {**GPU, "dev.modelyard.weights": "/weights"}
-WEIGHTS = f"registry.example/team/weights@sha256:{'b2' * 32}"
-EVERYTHING = Wishes(
-    pull_secret="reg",  # noqa: S106 - a Secret's name
-    api_key_secret="key",  # noqa: S106 - the same
-    weights="claim",
-    allow_namespaces="web",
-    cpu="500m",
-    replicas=1,
+from images.errors import UsageError
+from images.service import Service, Wishes, decide
+from tests.host.services import (
+    EVERYTHING,
+    GPU,
+    IMAGE,
+    LABELS,
+    MOUNTED,
+    VERSIONS,
+    WEIGHTS,
+    WITH_IMAGE_VOLUMES,
+    objects,
+    service,
 )
-VERSIONS = [f"1.{minor}" for minor in range(27, 38)]
-WITH_IMAGE_VOLUMES = VERSIONS[VERSIONS.index("1.31") :]
-
-
-def service(labels: dict[str, str] = LABELS, image: str = IMAGE, **wishes: Any) -> Service:
-    return manifests.decide(image, labels, Wishes(**wishes))
-
-
-def objects(made: Service) -> dict[str, Any]:
-    """The manifests by the name of their file."""
-    files = manifests.texts(made)
-    return {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in files.items() if "kustom" not in name}
 
 
 def pod(made: Service, name: str = "deployment") -> Any:
@@ -58,12 +35,6 @@ def container(made: Service) -> Any:
     return only
 
 
-def refused(kind: type[Exception], **changes: Any) -> str:
-    with pytest.raises(kind) as caught:
-        service(**changes)
-    return str(caught.value)
-
-
 # Valid
 
 
@@ -72,7 +43,7 @@ def refused(kind: type[Exception], **changes: Any) -> str:
 def test_every_manifest_is_valid_for_every_supported_kubernetes(
     version: str, labels: dict[str, str], wishes: Wishes
 ) -> None:
-    for made in objects(manifests.decide(IMAGE, labels, wishes)).values():
+    for made in objects(decide(IMAGE, labels, wishes)).values():
         kubernetes_validate.validate(made, version, strict=True)
 
 
@@ -134,25 +105,6 @@ def test_text_of_labels_stays_text() -> None:
 @pytest.mark.parametrize("name", ["deployment", "smoke-test"])
 def test_pods_run_the_image_by_digest(name: str) -> None:
     assert [each["image"] for each in pod(service(), name)["containers"]] == [IMAGE]
-
-
-@pytest.mark.parametrize("image", ["registry.example/team/minilm:latest", "minilm", "minilm@sha256:abc"])
-def test_a_tag_is_refused(image: str) -> None:
-    assert "is not named by digest" in refused(UsageError, image=image)
-
-
-def test_an_image_of_others_is_refused() -> None:
-    assert "was not built by `invoke build`" in refused(UsageError, labels={"maintainer": "somebody"})
-
-
-def test_an_image_without_a_verdict_is_refused() -> None:
-    labels = {key: value for key, value in LABELS.items() if not key.endswith("gate")}
-    assert "carries no passed verdict: it was never verified" in refused(GateError, labels=labels)
-
-
-def test_an_image_whose_failed_gate_was_accepted_is_refused_with_the_reason() -> None:
-    labels = {**LABELS, "dev.modelyard.gate": "overridden", "dev.modelyard.gate.override": "ticket 7"}
-    assert "its outputs differ, and were accepted: ticket 7" in refused(GateError, labels=labels)
 
 
 def test_the_smoke_test_asks_the_service() -> None:
@@ -264,12 +216,6 @@ def test_memory_may_be_named() -> None:
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("3Gi", "3Gi")
 
 
-def test_memory_that_nobody_measured_is_to_be_named() -> None:
-    labels = {key: value for key, value in LABELS.items() if "memory" not in key}
-    assert "does not say how much memory it takes" in refused(UsageError, labels=labels)
-    assert service(labels, memory="1Gi").memory_limit == "1Gi"
-
-
 def test_a_pod_has_time_to_finish_what_it_has_begun() -> None:
     made = service()
     told = objects(made)["configmap"]["data"]
@@ -293,48 +239,6 @@ def test_what_is_left_out_is_not_listed_and_without_an_autoscaler_the_deployment
     assert not [name for name in listed if "autoscaler" in name or "networkpolicy" in name]
     assert set(listed) == {f"{name}.yaml" for name in objects(made)} - {"smoke-test.yaml"}
     assert objects(made)["deployment"]["spec"]["replicas"] == 3
-
-
-# Names and wishes
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("acme/Mini_LM", "mini-lm-onnx-cpu"),
-        ("7B-chat", "m-7b-chat-onnx-cpu"),
-        ("x" * 80, "x" * 52),
-        ("org/日本", "onnx-cpu"),
-    ],
-)
-def test_the_name_is_a_dns_label(model: str, name: str) -> None:
-    assert service({**LABELS, "dev.modelyard.model.id": model}).name == name
-
-
-def test_a_version_is_a_labels_value() -> None:
-    odd = {**LABELS, "org.opencontainers.image.version": f"sha256:{'0' * 64}"}
-    assert service(odd).version == f"sha256-{'0' * 56}"
-
-
-@pytest.mark.parametrize(
-    ("wishes", "said"),
-    [
-        ({"name": "No_Name"}, "--name 'No_Name' is no name of a Service"),
-        ({"cpu": "two"}, "--cpu 'two' is no amount"),
-        ({"cpu": "0"}, "--cpu '0' is no amount"),
-        ({"memory": "2"}, "--memory '2' is no amount"),
-        ({"pull_secret": "A B"}, "--pull-secret 'A B' is no name"),
-        ({"allow_namespaces": "web,B"}, "--allow-namespaces 'B' is no name"),
-        ({"weights": "claim"}, "the image carries its weights"),
-        ({"labels": MOUNTED}, "the image does not carry its weights"),
-        ({"labels": MOUNTED, "weights": "team/weights:1"}, "neither a claim's name nor an image by digest"),
-        ({"replicas": 0}, "leave no number of pods"),
-        ({"replicas": 5, "max_replicas": 4}, "leave no number of pods"),
-        ({"without": "hpa"}, "--without hpa: no such part"),
-    ],
-)
-def test_a_wish_that_cannot_be_is_refused(wishes: dict[str, Any], said: str) -> None:
-    assert said in refused(UsageError, **wishes)
 
 
 # Files

@@ -1,4 +1,3 @@
-import hashlib
 import re
 from typing import Any
 
@@ -7,9 +6,8 @@ import pytest
 
 from images import plan as planning
 from images.errors import UsageError
-from images.inside.records import Bounds, ExportJob, SourceJob
+from images.inside.records import SourceJob
 from images.plan import LABEL
-from images.spec import Option, TargetSpec
 from tests.host import samples
 from tests.host.samples import BASES, CODE, LOCKS, MODEL
 
@@ -21,14 +19,6 @@ VECTORS: dict[str, Any] = {
     "task": "feature-extraction",
 }
 """A build that makes vectors of texts."""
-
-
-def source(**options: Any) -> SourceJob:
-    return msgspec.json.decode(samples.plan(**options).texts["job/source/source.json"], type=SourceJob)
-
-
-def export(**options: Any) -> ExportJob:
-    return msgspec.json.decode(samples.plan(**options).texts["job/export/export.json"], type=ExportJob)
 
 
 # The digest
@@ -97,184 +87,16 @@ def test_the_digest_says_how_it_was_made() -> None:
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", USUAL)
 
 
-# The mode
-
-
-def test_the_first_mode_is_the_default() -> None:
-    assert (samples.plan().mode, samples.plan().exporter) == ("none", "exact")
-
-
-def test_the_mode_chooses_the_exporter() -> None:
-    job = samples.plan(mode="int8")
-    assert (job.exporter, job.args["EXPORTER"]) == ("small", "small")
-
-
-def test_only_the_locks_that_are_needed_come_along() -> None:
-    locks = [path for path in samples.plan(mode="int8").texts if "requirements" in path]
-    assert locks == ["targets/some_cpu/requirements.small.txt", "targets/some_cpu/requirements.run.txt"]
-
-
-def test_the_lock_of_the_exporter_that_records_the_original_comes_along() -> None:
-    job = samples.plan(mode="int8", spec=samples.target(reference="exact"))
-    locks = [path.rpartition("/")[2] for path in job.texts if "requirements" in path]
-    assert locks == ["requirements.exact.txt", "requirements.small.txt", "requirements.run.txt"]
-
-
-def test_the_export_is_told_what_it_will_be_held_to() -> None:
-    assert export(mode="int8") == ExportJob(
-        target="some-cpu", exporter="small", mode="int8", bounds=Bounds(agreement=0.9)
-    )
-
-
-def test_a_mode_that_the_task_does_not_have_is_answered_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match=r"no quantisation mode 'int2' for fill-mask\n  -> its modes are: none, int8"):
-        samples.plan(mode="int2", task="fill-mask")
-
-
-def test_a_mode_that_no_task_has_is_refused_before_the_model_is_known() -> None:
-    with pytest.raises(UsageError, match=r"some-cpu has no quantisation mode 'int2'\n  -> its modes are: none, int8"):
-        planning.require_mode(samples.target(), "int2")
-
-
-def test_a_mode_that_the_target_refuses_is_answered_with_the_reason() -> None:
-    target = samples.target(refused={"int2": "it gives garbage"})
-    with pytest.raises(UsageError, match=r"some-cpu refuses 'int2': it gives garbage\n  -> its modes are: none, int8"):
-        planning.require_mode(target, "int2")
-
-
-def test_a_task_without_a_mode_named_gets_its_own_default() -> None:
-    quick = msgspec.structs.replace(samples.mode("int8", "small", agreement=0.9), tasks=("fill-mask",))
-    target = samples.target(modes=(quick, *samples.target().modes))
-    assert planning.choose_mode(target, "fill-mask", "").name == "int8"
-    assert planning.choose_mode(target, "text-classification", "").name == "none"
-
-
-def test_an_exporter_that_is_named_makes_the_mode() -> None:
-    other = samples.mode("none", "other", agreement=1.0)
-    target = samples.target(modes=(*samples.target().modes, other))
-    assert planning.choose_mode(target, "fill-mask", "").exporter == "exact"
-    assert planning.choose_mode(target, "fill-mask", "none", "other").exporter == "other"
-
-
-def test_an_exporter_without_the_mode_is_answered_with_its_modes() -> None:
-    with pytest.raises(UsageError, match=r"'none' for fill-mask by small\n  -> its modes are: int8"):
-        samples.plan(mode="none", exporter="small", task="fill-mask")
-
-
-def test_an_exporter_that_the_task_does_not_have_is_answered_with_those_it_has() -> None:
-    with pytest.raises(UsageError, match=r"no exporter 'tf' for fill-mask\n  -> its exporters are: exact, small"):
-        samples.plan(exporter="tf", task="fill-mask")
-
-
-def test_the_name_of_an_image_tells_an_exporter_that_is_not_the_usual_one() -> None:
-    other = samples.mode("none", "other_one", agreement=1.0)
-    target = samples.target(modes=(*samples.target().modes, other))
-    locks = {**samples.LOCKS, "other_one": b"d==1\n"}
-    assert samples.plan(spec=target, exporter="other_one", locks=locks).tag == "modelyard/tiny-model:some-cpu-other-one"
-
-
-# The target's own flags
-
-
-OPTIONS = {
-    "seq-len": Option(summary="lengths, such as 32,64", pattern=r"\d+(,\d+)*", caps_length=True),
-    "fixed": Option(summary="one shape only", default=False),
-}
-WEIGHTS = {"weights": Option(summary="baked or mounted", default="baked", mounts_model="mounted")}
-
-
-@pytest.mark.parametrize(("given", "mounted"), [({}, False), ({"weights": "mounted"}, True)])
-def test_a_flag_keeps_the_models_weights_out_of_the_image(given: dict[str, str], mounted: bool) -> None:
-    assert samples.plan(spec=samples.target(options=WEIGHTS), extra=given).mounts_model == mounted
-
-
-def test_a_switch_that_is_off_mounts_nothing() -> None:
-    assert not samples.plan(spec=samples.target(options=OPTIONS)).mounts_model
-
-
-def test_the_original_answers_in_the_targets_number_format() -> None:
-    assert source(spec=samples.target(dtype="auto")).dtype == "auto"
-
-
-def test_the_export_is_told_the_targets_own_flags_with_their_defaults() -> None:
-    assert export(spec=samples.target(options=OPTIONS), extra={"fixed": True}).options == {"seq-len": "", "fixed": True}
-
-
-CALIBRATED = {"texts": Option(summary="texts to measure with", requests=True)}
-
-
-def calibrated() -> TargetSpec:
-    """A target whose second mode measures texts."""
-    exact, small = samples.target().modes
-    return samples.target(options=CALIBRATED, modes=(exact, msgspec.structs.replace(small, needs=("texts",))))
-
-
-def test_a_file_of_requests_comes_along_and_the_export_is_told_its_digest() -> None:
-    content = b"{}\n"
-    job = samples.plan(spec=calibrated(), mode="int8", extra={"texts": "a.jsonl"}, requests={"texts": content})
-    told = msgspec.json.decode(job.texts["job/export/export.json"], type=ExportJob).options
-    assert job.texts["job/export/texts.jsonl"] == content
-    assert told == {"texts": f"sha256:{hashlib.sha256(content).hexdigest()}"}
-
-
-def test_where_a_file_lies_changes_nothing() -> None:
-    plans = [
-        samples.plan(spec=calibrated(), mode="int8", extra={"texts": name}, requests={"texts": b"{}\n"}).digest
-        for name in ("a.jsonl", "b.jsonl")
-    ]
-    assert plans[0] == plans[1]
-
-
-def test_a_mode_without_the_flag_that_it_needs_is_refused_before_any_model_is_known() -> None:
-    with pytest.raises(UsageError, match=r"int8 of some-cpu needs --texts\n  -> texts to measure with"):
-        planning.require_mode(calibrated(), "int8")
-
-
-def test_a_mode_without_the_flag_that_it_needs_is_refused_when_it_is_the_default() -> None:
-    only = calibrated()
-    with pytest.raises(UsageError, match="int8 of some-cpu needs --texts"):
-        samples.plan(spec=msgspec.structs.replace(only, modes=only.modes[1:]))
-
-
-def test_a_flag_that_the_mode_does_not_take_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--texts changes nothing in none of some-cpu\n  -> leave .* --quantize int8"):
-        samples.plan(spec=calibrated(), extra={"texts": "a.jsonl"}, requests={"texts": b"{}\n"})
-
-
-def test_a_flag_of_another_target_is_answered_with_those_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"some-cpu takes no --shape\n  -> its own flags: --seq-len, --fixed"):
-        samples.plan(spec=samples.target(options=OPTIONS), extra={"shape": "1"})
-
-
-def test_a_value_that_a_flag_does_not_take_is_answered_with_what_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"--seq-len 'long' is not what it takes\n  -> lengths, such as 32,64"):
-        samples.plan(spec=samples.target(options=OPTIONS), extra={"seq-len": "long"})
-
-
-@pytest.mark.parametrize(("asked", "cap"), [(0, 2048), (4096, 4096), (8, 8)])
-def test_a_targets_own_cap_holds_unless_another_is_asked_for(asked: int, cap: int) -> None:
-    assert source(spec=samples.target(max_length=2048), max_length=asked).max_length == cap
-
-
-def test_the_longest_compiled_length_caps_the_input() -> None:
-    assert source(spec=samples.target(options=OPTIONS), extra={"seq-len": "32,128,64"}).max_length == 128
-
-
-def test_the_least_cap_counts() -> None:
-    capped = samples.target(options=OPTIONS)
-    assert source(spec=capped, extra={"seq-len": "32,128"}, max_length=64).max_length == 64
-
-
 # The options
 
 
 def test_the_builder_is_told_the_model_and_the_task() -> None:
-    assert source() == SourceJob(model=MODEL, task="text-classification")
+    assert samples.source_job() == SourceJob(model=MODEL, task="text-classification")
 
 
 def test_the_users_suite_comes_along_and_is_named() -> None:
     job = samples.plan(suite=b"{}\n")
-    assert (job.texts["job/source/suite.jsonl"], source(suite=b"{}\n").suite) == (b"{}\n", "suite.jsonl")
+    assert (job.texts["job/source/suite.jsonl"], samples.source_job(suite=b"{}\n").suite) == (b"{}\n", "suite.jsonl")
 
 
 def test_without_a_suite_none_is_named() -> None:
@@ -282,7 +104,7 @@ def test_without_a_suite_none_is_named() -> None:
 
 
 def test_the_builder_is_told_of_every_option() -> None:
-    job = source(**VECTORS, pooling="cls", max_length=8, trust_remote_code=True, allow_pickle=True)
+    job = samples.source_job(**VECTORS, pooling="cls", max_length=8, trust_remote_code=True, allow_pickle=True)
     assert (job.pooling, job.max_length, job.trust_remote_code, job.allow_pickle) == ("cls", 8, True, True)
 
 
@@ -392,7 +214,7 @@ def test_labels_say_what_is_in_the_image_and_where_it_came_from() -> None:
 
 
 def test_labels_say_what_a_machine_must_give() -> None:
-    spec = samples.target(options=WEIGHTS, gpu=True)
+    spec = samples.target(options=samples.WEIGHTS, gpu=True)
     labels = planning.labels(samples.plan(spec=spec, extra={"weights": "mounted"}), {}, samples.CREATED)
     assert (labels[f"{LABEL}.gpu"], labels[f"{LABEL}.weights"]) == ("nvidia.com/gpu", "/weights")
 

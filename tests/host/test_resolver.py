@@ -9,18 +9,6 @@ from tests.packages import index, make_wheel
 pytestmark = pytest.mark.starts_programs  # pip
 
 
-@pytest.fixture
-def wanted(tmp_path: Path) -> Path:
-    path = tmp_path / "requirements.in"
-    path.write_text("# why\napp  # because\n")
-    return path
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    return tmp_path / "requirements.txt"
-
-
 def names(lock: Path) -> list[str]:
     return [f"{wheel.name}=={wheel.version}" for wheel in locks.parse(lock)]
 

@@ -143,3 +143,50 @@ def test_a_gguf_file_is_for_no_other_task(tmp_path: Path, cache: Path) -> None:
 def test_of_several_gguf_files_none_is_chosen(tmp_path: Path, cache: Path) -> None:
     folder = write(tmp_path / "chat", {"a.Q4.gguf": "", "b.Q8.gguf": ""})
     assert "no config.json" in refused(folder, cache)
+
+
+def test_a_network_that_is_given_pictures_is_refused_for_a_task_on_texts_that_is_named(
+    folder: Path, cache: Path
+) -> None:
+    write(
+        folder, {"config.json": {"architectures": ["CLIPModel"], "vision_config": {"model_type": "clip_vision_model"}}}
+    )
+    assert "(CLIPModel) is given pictures" in refused(folder, cache, task="feature-extraction")
+
+
+def test_a_network_that_answers_about_pictures_may_be_asked_with_texts_alone(folder: Path, cache: Path) -> None:
+    config = {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {"model_type": "clip_vision_model"}}
+    write(folder, {"config.json": config})
+    assert "texts alone: --task text-generation" in refused(folder, cache)
+    found = resolve(folder, cache, task="text-generation", tasks=("text-generation",))
+    assert found.task == "text-generation"
+
+
+@pytest.mark.parametrize(("kind", "file"), [("CanineTokenizer", ""), ("EsmTokenizer", "vocab.txt")])
+def test_a_tokenizer_that_exists_in_python_only_is_refused_by_its_class(
+    kind: str, file: str, folder: Path, cache: Path
+) -> None:
+    (folder / "tokenizer.json").unlink()
+    write(folder, {"tokenizer_config.json": {"tokenizer_class": kind}, **({file: "a"} if file else {})})
+    assert f"a {kind}, which exists in Python only" in refused(folder, cache)
+
+
+def test_a_tokenizer_of_such_a_class_that_is_a_file_is_taken(folder: Path, cache: Path) -> None:
+    write(folder, {"tokenizer_config.json": {"tokenizer_class": "EsmTokenizer"}})
+    assert resolve(folder, cache).task == "feature-extraction"
+
+
+def test_a_tokenizer_of_mistrals_form_is_refused_by_name(folder: Path, cache: Path) -> None:
+    (folder / "tokenizer.json").rename(folder / "tekken.json")
+    assert "tekken.json, of Mistral's own form" in refused(folder, cache)
+
+
+@pytest.mark.parametrize("names", [{"1": "no", "2": "yes"}, {"no": "no", "yes": "yes"}])
+def test_labels_that_are_not_numbered_from_0_are_refused(names: dict[str, str], folder: Path, cache: Path) -> None:
+    write(folder, {"config.json": {"architectures": ["BertForSequenceClassification"], "id2label": names}})
+    assert "id2label: expected 0 to 1" in refused(folder, cache)
+
+
+def test_labels_count_for_a_classifier_alone(folder: Path, cache: Path) -> None:
+    write(folder, {"config.json": {"architectures": ["BertForMaskedLM"], "id2label": {"1": "no"}}})
+    assert resolve(folder, cache).task == "fill-mask"

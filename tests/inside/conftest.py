@@ -1,5 +1,6 @@
-"""A served text generator for the tests of every route; a module that serves something else has fixtures of its own."""
+"""What several tests of in-image code start from; a module that serves something else has fixtures of its own."""
 
+import logging
 from collections.abc import Iterator
 
 import openai
@@ -20,3 +21,12 @@ def client(url: str) -> Iterator[openai.OpenAI]:
     """OpenAI's client of it."""
     with texting.connected(url) as made:
         yield made
+
+
+@pytest.fixture
+def _logging_kept() -> Iterator[None]:
+    """Put back what `serve` sets for its whole process."""
+    root, own = logging.root, logging.getLogger("modelyard")
+    before = root.handlers[:], root.level, own.level
+    yield
+    root.handlers[:], root.level, own.level = before

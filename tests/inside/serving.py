@@ -1,11 +1,13 @@
 """What the server's tests serve: a small real model, and the server around it."""
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
 import tokenizers
@@ -106,3 +108,17 @@ def served(runner: TableRunner | None = None, facts: Manifest | None = None, **s
     facts, runner = facts or manifest(), runner or TableRunner()
     with running(facts, Settings(**settings), lambda: loaded(facts, runner)) as url:
         yield url
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that is about to happen."""
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.002)
+
+
+def metric(url: str, name: str) -> float:
+    """The value of one of the server's metrics."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))

@@ -1,10 +1,8 @@
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +19,7 @@ from images.inside.server import listen, running, serve
 from images.inside.settings import Settings
 from tests.inside import texting, tiny
 from tests.inside.generating import ChainGenerator
-from tests.inside.serving import MODEL
+from tests.inside.serving import MODEL, metric, until
 from tests.inside.texting import CONTEXT, FACTS, HTTP, body, chunks, expected, named, raw
 
 # The client asks `uname` what machine it runs on.
@@ -41,19 +39,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
 def url() -> Iterator[str]:
     with texting.served(max_body_bytes=1000) as address:
         yield address
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.002)
-
-
-def metric(url: str, name: str) -> float:
-    lines = HTTP.get(f"{url}/metrics").text.splitlines()
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
 def holding(call: int) -> ChainGenerator:
@@ -352,15 +337,6 @@ def test_the_graces_end_is_503_for_an_answer_that_is_not_whole(port: int) -> Non
 
     assert serving(port, generator, ask, grace_seconds=0) is Exit.PASS
     assert seen["status"] == 503
-
-
-@pytest.fixture
-def _logging_kept() -> Iterator[None]:
-    """Put back what `serve` sets for its whole process."""
-    root, own = logging.root, logging.getLogger("modelyard")
-    before = root.handlers[:], root.level, own.level
-    yield
-    root.handlers[:], root.level, own.level = before
 
 
 def test_a_template_that_is_none_is_a_damaged_artifact() -> None:

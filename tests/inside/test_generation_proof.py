@@ -18,6 +18,7 @@ from images.inside.generation.contract import Generator
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
 from images.inside.records import Bounds, Case, GenerationFacts
+from images.inside.served import check_answers
 from tests.inside import texting, tiny
 from tests.inside.generating import ChainGenerator
 
@@ -152,7 +153,7 @@ def test_an_end_that_is_not_known_is_found(reference: Reference) -> None:
 def test_a_served_generator_answers_as_in_process(reference: Reference) -> None:
     tested, served = model(), model()
     with server.running(served.manifest, smoke.SETTINGS, lambda: served) as url:
-        latency, said = smoke.check_answers(tested, reference, nullcontext(url))
+        latency, said = check_answers(tested, reference, nullcontext(url))
     assert said.startswith("8 answers are those in process; first token p50 ")
     assert 0 < latency.first_p50_ms <= latency.first_p95_ms
     assert 0 < latency.next_p50_ms <= latency.next_p95_ms

@@ -128,7 +128,7 @@ def test_any_other_folder_is_not(files: list[str], tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_no_such_file_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newer, "installed", lambda: "5.23.0")
+    monkeypatch.setattr(newer, "installed", lambda _: "5.23.0")
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
     gguf.main([f"--model={tmp_path / 'model'}", f"--out={tmp_path / 'original'}"])

@@ -1,5 +1,6 @@
 """A model that transformers 5 saved, for an exporter that has transformers 4."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,19 @@ PLAIN = {"rope_type": "default", "rope_theta": 1e6}
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}
 
 
-def model(folder: Path, **files: dict[str, Any]) -> Path:
+def model(folder: Path, **files: Any) -> Path:
     made = folder / "model"
     made.mkdir()
     (made / "model.safetensors").write_bytes(b"weights")
     for name, content in files.items():
         (made / f"{name}.json").write_text(json.dumps(content))
     return made
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, transformers: str) -> None:
+    """Stand in for a transformers, and for the sentence-transformers that there is with it."""
+    versions = {"transformers": transformers, "sentence-transformers": "5.7.0" if transformers < "5.2" else "6.2.0"}
+    monkeypatch.setattr(newer, "installed", lambda library="transformers": versions[library])
 
 
 @pytest.fixture(autouse=True)
@@ -31,22 +38,22 @@ def parameters(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         *newer.BESIDE.values(),
     }
     monkeypatch.setattr(newer, "parameters", lambda _: known)
-    monkeypatch.setattr(newer, "installed", lambda: "4.57.6")
+    _install(monkeypatch, "4.57.6")
     return known
 
 
 @pytest.fixture
 def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def _linked(version: str, **files: dict[str, Any]) -> Path:
-        monkeypatch.setattr(newer, "installed", lambda: version)
+    def _linked(version: str, **files: Any) -> Path:
+        _install(monkeypatch, version)
         newer.link(model(tmp_path, **files), tmp_path / "original")
         return tmp_path / "original"
 
     return _linked
 
 
-def read(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+def read(folder: Path, name: str) -> Any:
+    found: Any = json.loads((folder / f"{name}.json").read_text())
     return found
 
 
@@ -66,6 +73,14 @@ def test_special_tokens_with_names_stay() -> None:
 
 def test_the_base_frequency_of_rotary_positions_is_not_lost() -> None:
     assert newer.config({"model_type": "qwen3", "rope_parameters": PLAIN}) == {"model_type": "qwen3", "rope_theta": 1e6}
+
+
+@pytest.mark.parametrize(
+    ("known", "named"), [("num_experts", "num_experts"), ("num_local_experts", "num_local_experts")]
+)
+def test_a_field_has_the_name_that_its_type_reads(known: str, named: str, parameters: set[str]) -> None:
+    parameters.add(known)
+    assert newer.config({"model_type": "qwen3_moe", "num_local_experts": 4}) == {"model_type": "qwen3_moe", named: 4}
 
 
 def test_scaled_rotary_positions_keep_their_scaling() -> None:
@@ -125,6 +140,31 @@ def test_phi_3_gets_its_scaling_in_the_three_fields_that_it_takes() -> None:
         "original_max_position_embeddings": 64,
         "rope_scaling": {"type": "longrope", "short_factor": [1.0]},
     }
+
+
+MODULES = [
+    {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+    {"path": "1", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"},
+    {"path": "2", "type": "my_code.Own"},
+]
+
+
+@pytest.mark.parametrize("version", ["4.57.6", "5.0.0rc1"])
+def test_modules_get_the_names_that_all_sentence_transformers_read(linked: Any, version: str) -> None:
+    read_by_all = ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling", "my_code.Own"]
+    assert [module["type"] for module in read(linked(version, modules=MODULES), "modules")] == read_by_all
+
+
+def test_the_newest_sentence_transformers_reads_its_own_names(linked: Any) -> None:
+    assert linked("5.23.0", modules=MODULES).is_symlink()
+
+
+def test_a_library_that_is_not_here_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(newer, "installed", missing)
+    assert not newer.TRANSLATIONS["modules.json"].needed
 
 
 def test_files_that_need_no_translation_are_links(linked: Any) -> None:

@@ -9,13 +9,14 @@ import openai
 import pytest
 
 from images.inside.openai import chat, completions, responses
+from images.inside.openai.chat_objects import ChatRequest
 from images.inside.openai.common import Unsupported
 from images.inside.openai.response_objects import ResponseRequest
 
 CLIENT = openai.OpenAI(base_url="http://localhost", api_key="any")
 OF_THE_CLIENT = {"extra_headers", "extra_query", "extra_body", "timeout"}
 ROUTES = {
-    "chat": (CLIENT.chat.completions.create, chat.ChatRequest, chat.REFUSED),
+    "chat": (CLIENT.chat.completions.create, ChatRequest, chat.REFUSED),
     "completions": (CLIENT.completions.create, completions.CompletionRequest, completions.REFUSED),
     "responses": (CLIENT.responses.create, ResponseRequest, responses.REFUSED),
 }

@@ -1,10 +1,12 @@
 """What the reference step asks the original, and what it tells of one that does not answer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from tokenizers import processors
 
@@ -82,3 +84,31 @@ def test_an_original_that_fails_is_told_with_its_error(
     assert (
         told(capsys) == "the original, acme/tiny, fails at feature-extraction: IndexError: index out of range in self"
     )
+
+
+class Encodes:
+    """Vectors of texts that say how many texts shared their batch; of one that convolves, that are seen."""
+
+    def __init__(self, convolves: bool) -> None:
+        self.convolves = convolves
+
+    def encode(self, texts: Sequence[str], batch_size: int) -> Any:
+        """A vector a text."""
+        return np.array([[len(text), batch_size * self.convolves] for text in texts])
+
+
+@pytest.mark.parametrize("convolves", [True, False])
+def test_modules_behind_the_network_may_mix_padding_in_too(convolves: bool) -> None:
+    assert reference.embeds_alike(Encodes(convolves)) is not convolves
+
+
+def test_an_architecture_that_is_newer_than_transformers_is_told_with_the_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> None:
+        raise ValueError(f"The checkpoint has model type `new` but {reference.UNKNOWN}. This could be because")
+
+    monkeypatch.setattr("images.inside.newer.installed", lambda: "4.57.6")
+    with pytest.raises(SystemExit):
+        reference._loaded(JOB, load)
+    assert told(capsys) == "this exporter's transformers 4.57.6 does not know the architecture of acme/tiny"

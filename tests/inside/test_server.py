@@ -1,7 +1,6 @@
 import contextlib
 import gzip
 import json
-import logging
 import os
 import signal
 import socket
@@ -17,35 +16,13 @@ from images.inside.errors import ArtifactError, CannotRunError, Exit, OutputsDif
 from images.inside.loaded import Loaded
 from images.inside.server import listen, running, serve
 from images.inside.settings import Settings
-from tests.inside.serving import MODEL, TableRunner, loaded, manifest, served
+from tests.inside.serving import MODEL, TableRunner, loaded, manifest, metric, served, until
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     with served(max_body_bytes=100_000) as url, httpx.Client(base_url=url) as made:
         yield made
-
-
-@pytest.fixture
-def _logging_kept() -> Iterator[None]:
-    """Put back what `serve` sets for its whole process."""
-    root, own = logging.root, logging.getLogger("modelyard")
-    before = root.handlers[:], root.level, own.level
-    yield
-    root.handlers[:], root.level, own.level = before
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.002)
-
-
-def metric(url: str, name: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
 def post(url: str, text: str) -> httpx.Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from images.inside import compare, server, smoke, threads
+from images.inside import compare, served, server, smoke, threads
 from images.inside.contract import IntArray, Outputs
 from images.inside.errors import ArtifactError, CannotRunError, Exit, OutputsDifferError
 from images.inside.loaded import Loaded
@@ -286,10 +286,10 @@ class _Breaking(TableRunner):
 
 
 def test_a_server_that_answers_no_vectors_is_found(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke, "_post", lambda *_: {"data": []})
+    monkeypatch.setattr(served, "_post", lambda *_: {"data": []})
     model = smoke.checked(artifact, read_manifest(artifact), Settings(threads=1))
     assert isinstance(model, Loaded)
-    figures = smoke.check_http(model, artifacts.reference(), "http://127.0.0.1")
+    figures = served.check_http(model, artifacts.reference(), "http://127.0.0.1")
     assert {miss.case for miss in compare.misses(figures, artifacts.BOUNDS)} == set(artifacts.PAYLOADS)
 
 
@@ -340,7 +340,7 @@ def test_a_service_that_answers_otherwise_than_the_image_is_found(artifact: Path
 
 def test_a_service_that_is_not_there_is_waited_for_and_then_a_failure() -> None:
     with pytest.raises(OutputsDifferError, match=r"^http://127\.0\.0\.1:9 is not ready after 0 s: .*refused"):
-        smoke.await_ready("http://127.0.0.1:9", seconds=0)
+        served.await_ready("http://127.0.0.1:9", seconds=0)
 
 
 # Before the server says ready

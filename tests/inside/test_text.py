@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import processors
@@ -79,6 +80,24 @@ def test_windows_overlap_and_repeat_the_question(tokenizer: Tokenizer) -> None:
 def test_windows_keep_offsets_in_the_whole_text(tokenizer: Tokenizer) -> None:
     last = tokenizer.windows("anna", LETTERS, cut=1, length=8, stride=2)[-1]
     assert [last.offsets[i] for i in last.positions(1)] == [(8, 9), (10, 11), (12, 13), (14, 15)]
+
+
+SPECIAL = [("[CLS]", 2), ("[SEP]", 3)]
+ZERO = processors.TemplateProcessing(pair="[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0", special_tokens=SPECIAL)
+TURNED = processors.TemplateProcessing(pair="[CLS]:1 $A:1 [SEP]:1 $B:0 [SEP]:0", special_tokens=SPECIAL)
+BERT = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+ROBERTA = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+
+
+@pytest.mark.parametrize("processor", [ZERO, TURNED, BERT, ROBERTA, processors.Sequence([ROBERTA])])
+def test_windows_have_the_segments_that_the_library_gives_them(processor: Any, tmp_path: Path) -> None:
+    backend = tiny.wordpiece()
+    backend.post_processor = processor
+    ours = tiny.load(tmp_path, backend, tiny.manifest()).windows("anna", LETTERS, cut=1, length=8, stride=2)
+    backend.no_padding()
+    backend.enable_truncation(8, stride=2, strategy="only_second")
+    first = backend.encode("anna", LETTERS)
+    assert [list(window.type_ids) for window in ours] == [window.type_ids for window in (first, *first.overflowing)]
 
 
 def test_a_text_that_fits_is_one_window(tokenizer: Tokenizer) -> None:

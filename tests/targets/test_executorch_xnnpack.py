@@ -1,10 +1,11 @@
 """The parts of executorch-xnnpack that need no ExecuTorch: what goes into a program, and what comes of its outputs."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -247,6 +248,72 @@ def test_a_window_that_is_shorter_than_a_sequence_is_refused_where_every_layer_h
     with pytest.raises(SystemExit) if refused else nullcontext():
         export_generation._require_window(config, {"get_max_seq_len": 64})
     assert ("give --max-length 32" in capsys.readouterr().err) == refused
+
+
+class Layers:
+    """A network with an attention in each of two layers, of which the second says itself what it is."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.config = SimpleNamespace(layer_types=[*kinds] or None)
+        self.layers = [SimpleNamespace(layer_idx=0), SimpleNamespace(layer_idx=1, is_sliding="its own word")]
+
+    def modules(self) -> list[Any]:
+        """All of them."""
+        return [self, *self.layers]
+
+    def forward(self, ids: str, logits_to_keep: int = 0) -> tuple[str, int]:
+        """What it was given."""
+        return ids, logits_to_keep
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"), [(["sliding_attention"] * 2, True), (["full_attention"] * 2, False), ([], None)]
+)
+def test_an_attention_that_does_not_say_whether_it_has_a_window_says_it(kinds: list[str], said: bool | None) -> None:
+    network = Layers(*kinds)
+    export_generation._tell_windows(network)
+    assert [getattr(layer, "is_sliding", None) for layer in network.layers] == [said, "its own word"]
+
+
+def test_logits_are_asked_for_behind_the_last_token_only() -> None:
+    assert export_generation._of_last(Layers)().forward(ids="a", logits_to_keep=0) == ("a", 1)
+
+
+def test_rotary_positions_stay_those_of_short_sequences() -> None:
+    kinds = ["longrope", "yarn", "default"]
+    modules = [SimpleNamespace(), *(SimpleNamespace(rope_type=kind) for kind in kinds)]
+    export_generation._settle_positions(SimpleNamespace(modules=lambda: modules))
+    assert [module.rope_type for module in modules[1:]] == ["default", "yarn", "default"]
+
+
+@pytest.mark.parametrize("cap", [50.0, None])
+def test_scores_that_are_capped_are_refused(cap: float | None, capsys: pytest.CaptureFixture[str]) -> None:
+    config = SimpleNamespace(model_type="gemma2", attn_logit_softcapping=cap)
+    with pytest.raises(SystemExit) if cap else nullcontext():
+        export_generation._require_plain_scores(config)
+    assert ("(gemma2) caps its attention's scores at 50" in capsys.readouterr().err) == bool(cap)
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors by numpy."""
+    module: Any = ModuleType("torch")
+    module.tensor, module.ones_like, module.allclose, module.no_grad = np.array, np.ones_like, np.allclose, nullcontext
+    monkeypatch.setitem(sys.modules, "torch", module)
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize(("padding", "reads"), [(7, True), (99, False)])
+def test_a_network_that_takes_a_token_of_the_tokenizer_for_padding_is_seen(
+    padding: int, reads: bool, tmp_path: Path
+) -> None:
+    def network(input_ids: Any, attention_mask: Any = None) -> dict[str, Any]:
+        mask = input_ids != padding if attention_mask is None else attention_mask
+        return {"logits": (input_ids * mask).sum(axis=1)}
+
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 7, "content": "</s>"}]}')
+    given = Exporting(tmp_path, tmp_path, tmp_path, tmp_path, None, None)  # type: ignore[arg-type]
+    assert export_encoder._reads_padding(network, given, 64) == reads
 
 
 def made_from(least: int, lengths: list[int]) -> int:

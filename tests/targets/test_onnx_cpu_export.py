@@ -28,19 +28,37 @@ def given(tmp_path: Path) -> Exporting:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Optimum was asked; `inputs` are those of the graph that it writes."""
-    found: dict[str, Any] = {"inputs": ["input_ids", "attention_mask"]}
+    found: dict[str, Any] = {"inputs": ["input_ids", "attention_mask"], "known": ["tiny"]}
 
     def main_export(_: str, *, output: Path, **options: Any) -> None:
         found.update(options)
         output.mkdir(parents=True)
         onnx.save(graph(found["inputs"]), output / export.ENTRY)
 
-    module: Any = types.ModuleType("optimum.exporters.onnx")
-    module.main_export = main_export
-    for name in ("optimum", "optimum.exporters"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    class TasksManager:
+        @staticmethod
+        def get_exporter_config_constructor(_: str, *, model_type: str, **__: Any) -> None:
+            if model_type not in found["known"]:
+                raise KeyError(model_type)
+
+    modules: dict[str, dict[str, Any]] = {
+        "optimum": {},
+        "optimum.exporters": {},
+        "optimum.exporters.tasks": {"TasksManager": TasksManager},
+        "optimum.exporters.onnx": {"main_export": main_export},
+        "transformers": {"AutoConfig": types.SimpleNamespace(from_pretrained=lambda *_, **__: Config)},
+    }
+    for name, members in modules.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, module)
     return found
+
+
+class Config:
+    """A model's configuration."""
+
+    model_type = "tiny"
 
 
 def graph(inputs: list[str]) -> Any:
@@ -68,3 +86,12 @@ def test_a_graph_that_takes_what_the_image_does_not_feed_is_refused(
 def test_a_classifier_without_padding_takes_no_token_of_a_text_for_it(given: Exporting, asked: dict[str, Any]) -> None:
     export.export(given)
     assert asked["pad_token_id"] < 0
+
+
+def test_a_type_that_optimum_does_not_know_is_refused_by_name(
+    given: Exporting, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["known"] = ["bert"]
+    with pytest.raises(SystemExit):
+        export.export(given)
+    assert "optimum does not know tiny for text-classification (acme/tiny)" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 from images.inside import original
 from images.inside.contract import Exported, Exporting
 from images.inside.records import Bounds, ExportJob, ModelFacts, SourceJob
-from targets.onnx_cpu import export_generation, generate
+from targets.onnx_cpu import builder, export_generation, generate
 from tests.inside import decoders, texting
 
 VOCABULARY, CONTEXT = 50, 64
@@ -66,7 +66,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the builder is told; it writes a decoder that is as the builder leaves it."""
     arguments: list[str] = []
 
-    def build(*given: Any) -> None:
+    def build(_: Exporting, *given: Any) -> None:
         arguments[:] = map(str, given)
         made = Path(arguments[arguments.index("-o") + 1])
         made.mkdir()
@@ -133,11 +133,51 @@ def windows(file: Path) -> list[int]:
     return [found.i for node in graph.node for found in node.attribute if found.name == "local_window_size"]
 
 
-def test_why_the_builder_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = types.SimpleNamespace(returncode=1, stderr="Traceback\n  ...\nNotImplementedError: no such model\n")
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        ("Traceback\n  ...\nKeyError: 'position_ids'\n", "(tiny): it ended with KeyError: 'position_ids'"),
+        ("", "(tiny): it ended with exit code 1"),
+        ("NotImplementedError: The /a/path model is not currently supported.", "(tiny)"),
+    ],
+)
+def test_why_the_builder_failed_is_told_with_the_model_and_the_way_on(
+    stderr: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = types.SimpleNamespace(returncode=1, stderr=stderr)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match=r"^NotImplementedError: no such model$"):
-        export_generation._run("-i", "model")
+    with pytest.raises(SystemExit):
+        export_generation._run(exporting(tmp_path, "genai", "int8"), "-i", "model")
+    told = json.loads(capsys.readouterr().err.splitlines()[-1].removeprefix(original.ERROR))
+    assert told["what"].endswith(f"does not take acme/tiny {said}")
+    assert told["hint"].startswith("give --quantize none")
+
+
+def rotary(kind: str, by_layer: bool = True) -> Any:
+    """A configuration of this type, after the builder's program was through with it."""
+    one, other = {"rope_type": "default", "rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e4}
+    told = {"full_attention": one, "sliding_attention": other} if by_layer else one
+    return builder.flat(types.SimpleNamespace(model_type=kind, rope_parameters=told))
+
+
+def test_the_builder_finds_gemma_3s_rotary_positions_where_it_looks_for_them() -> None:
+    config = rotary("gemma3_text")
+    assert (config.rope_parameters["rope_theta"], config.rope_local_base_freq) == (1e6, 1e4)
+
+
+@pytest.mark.parametrize(("kind", "by_layer"), [("gemma4_text", True), ("llama", False), ("gemma3_text", False)])
+def test_other_rotary_positions_stay_as_they_are(kind: str, by_layer: bool) -> None:
+    config = rotary(kind, by_layer)
+    assert ("full_attention" in config.rope_parameters, hasattr(config, "rope_local_base_freq")) == (by_layer, False)
+
+
+def test_only_the_builder_is_given_a_flat_configuration(config: Config) -> None:
+    config.rope_parameters = {"full_attention": {}, "sliding_attention": {"rope_theta": 1e4}}  # type: ignore[attr-defined]
+    config.model_type = "gemma3_text"
+    factory: Any = types.SimpleNamespace(from_pretrained=lambda _: config)
+    own, factory.from_pretrained = factory.from_pretrained, builder._first(factory)
+    assert factory.from_pretrained("model").rope_local_base_freq == 1e4
+    assert factory.from_pretrained is own
 
 
 # Optimum
@@ -207,12 +247,14 @@ def test_a_network_without_positions_is_exported_as_optimum_describes_it(
     assert optimum["custom_onnx_configs"] is None
 
 
-def test_a_model_that_optimum_does_not_know_is_left_to_optimum_to_refuse(
-    optimum: dict[str, Any], config: Config, tmp_path: Path
+@pytest.mark.usefixtures("optimum")
+def test_a_type_that_optimum_does_not_know_is_refused_by_name(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.model_type = "strange"
-    export_generation.export(exporting(tmp_path, "optimum", "none"))
-    assert optimum["custom_onnx_configs"] is None
+    with pytest.raises(SystemExit):
+        export_generation.export(exporting(tmp_path, "optimum", "none"))
+    assert "optimum does not know strange for text-generation (acme/tiny)" in capsys.readouterr().err
 
 
 # Graphs of another form

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from targets.tflite import export_litert
+from targets.tflite import export_generation, export_litert
 
 SIZE = 4
 
@@ -89,3 +89,53 @@ def test_attention_is_written_out_where_padding_may_see_nothing(window: int | No
     network = Network(Attention(4), window)
     export_litert._prepare(network)
     assert network.attention == attention
+
+
+# Decoders
+
+GIVEN: Any = types.SimpleNamespace(
+    job=types.SimpleNamespace(exporter="litert"),
+    source=types.SimpleNamespace(model=types.SimpleNamespace(id="acme/tiny")),
+)
+
+
+class Plain:
+    """A configuration of a network with a head of keys and values for each head of queries."""
+
+    num_attention_heads = 4
+
+
+class Grouped(Plain):
+    """One that says how many heads of keys and values there are."""
+
+    num_key_value_heads = 2
+
+
+@pytest.mark.parametrize(("config", "heads"), [(Plain, 4), (Grouped, 2)])
+def test_every_configuration_says_how_many_heads_of_keys_there_are(config: type[Plain], heads: int) -> None:
+    known: Any = type("Config", (config,), {})
+    export_generation._count_heads(known)
+    assert known().num_key_value_heads == heads
+
+
+def test_a_network_with_an_attention_of_its_own_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    network = type("BloomForCausalLM", (), {"_supports_attention_backend": False})
+    with pytest.raises(SystemExit):
+        export_generation._require_attention(network, GIVEN)
+    assert "cannot export acme/tiny: the attention of BloomForCausalLM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", [type("Other", (), {"_supports_attention_backend": True}), None])
+def test_a_network_whose_attention_can_be_replaced_is_exported(network: Any) -> None:
+    export_generation._require_attention(network, GIVEN)
+
+
+def test_positions_that_change_with_the_length_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        export_generation._require_positions(types.SimpleNamespace(rope_parameters={"rope_type": "longrope"}), GIVEN)
+    assert "its rotary positions (longrope) change" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rotary", [None, {"rope_type": "yarn"}, {"full_attention": {}, "sliding_attention": {}}])
+def test_positions_that_stay_are_exported(rotary: Any) -> None:
+    export_generation._require_positions(types.SimpleNamespace(rope_parameters=rotary), GIVEN)

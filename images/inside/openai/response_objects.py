@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from images.inside.generating import Answers
-from images.inside.openai.chat import FunctionSpec
+from images.inside.openai.chat_objects import FunctionSpec
 from images.inside.openai.common import new_id
 from images.inside.openai.sampled import (
     Asked,

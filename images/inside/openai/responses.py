@@ -9,7 +9,8 @@ from starlette.responses import Response as HttpResponse
 
 from images.inside.errors import InputError
 from images.inside.generating import Generating, Wanted
-from images.inside.openai.chat import ChatMessage, ToolCall, ToolCallFunction, check_format, check_tools, shown
+from images.inside.openai.chat import check_format, check_tools, shown
+from images.inside.openai.chat_objects import ChatMessage, ToolCall, ToolCallFunction
 from images.inside.openai.common import STRICT, Unsupported, check_model, read, refusal
 from images.inside.openai.response_events import Event, ResponseWriter
 from images.inside.openai.response_objects import (

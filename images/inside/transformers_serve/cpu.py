@@ -1,6 +1,7 @@
 """What transformers' batching is taught where a CPU runs it: to multiply by oneDNN, and to leave out idle work.
 
 What is replaced is named here: a version of torch or transformers without it ends the engine's start, and so the build.
+One that has it and calls it no more is found by `tests/containers/cpu_engine.py`.
 """
 
 from collections import Counter
