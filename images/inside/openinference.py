@@ -244,9 +244,7 @@ class OpenInference:
     @staticmethod
     def _refuse_binary(request: Request) -> None:
         if "inference-header-content-length" in request.headers:
-            why = (
-                "binary tensors are not taken: send their contents as JSON in `data` (tritonclient: binary_data=False)"
-            )
+            why = "binary tensors are not taken: send them as JSON in `data` (tritonclient: binary_data=False)"
             raise ApiError(400, why)
 
     def _output_names(self, chosen: Sequence[OutputChoice]) -> list[str]:
