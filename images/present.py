@@ -211,9 +211,15 @@ def known(found: "Known") -> str:
             f"  gate      {own.get('gate', 'none: this image was never verified')}"
             + (f": {figures}" if figures else ""),
             *(f"  {line}" for line in map(_attachment, found.attached)),
-            f"  signed    {found.signatures} time{'' if found.signatures == 1 else 's'}; `invoke verify` checks it",
+            f"  signed    {_signed(found.signatures)}",
         ]
     )
+
+
+def _signed(signatures: int) -> str:
+    if not signatures:
+        return "no"
+    return f"{signatures} time{'s' if signatures > 1 else ''}; `invoke verify` checks it"
 
 
 def _attachment(each: "Attachment") -> str:

@@ -106,5 +106,5 @@ def test_what_a_registry_knows_is_printed(
     monkeypatch.setattr(trust, command, lambda *_, **__: known)
     out = invoke(command, "--image", "reg.example/m:1")[1]
     assert "gate      passed: cosine 0.99" in out
-    assert "sbom       sha256:3, not signed" in out
+    assert "sbom      sha256:3, not signed" in out
     assert json.loads(invoke(command, "--image", "reg.example/m:1", "--json")[1])["digest"] == "sha256:1"
