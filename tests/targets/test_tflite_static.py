@@ -49,8 +49,8 @@ def test_the_cleanest_product_comes_first() -> None:
 
 def test_the_worst_length_of_a_product_counts() -> None:
     products = {"tokens_8": [product(1, "a"), product(2, "b")], "tokens_16": [product(1, "a1"), product(2, "b1")]}
-    noises = {"a": 40, "a1": 10, "b": 20, "b1": 20}
-    assert static.cleanest(products, noises) == [["b", "b1"], ["a", "a1"]]
+    ratios = {"a": 40, "a1": 10, "b": 20, "b1": 20}
+    assert static.cleanest(products, ratios) == [["b", "b1"], ["a", "a1"]]
 
 
 @pytest.mark.parametrize(
