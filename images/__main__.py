@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
         return code
     os.chdir(ROOT)
     invoke = [str(VENV / "bin/python"), "-m", "invoke"]
+    arguments = arguments or ["--list"]
     if (
         arguments
         and arguments[0] in NEEDS_SETUP

@@ -111,6 +111,12 @@ class Engine:
             labels=facts["Config"].get("Labels") or {},
         )
 
+    def require_image(self, reference: str) -> ImageFacts:
+        """The image of that name or id. Raises `EngineError` when it is not here: an engine would run a stranger's."""
+        if facts := self.image(reference):
+            return facts
+        raise EngineError(f"there is no image {reference}", "build it, `invoke pull` it, or name one with --image")
+
     def load_base(self, tar: Path, reference: str) -> None:
         """Make an image of one root file system, unless it is there already."""
         if self.image(reference) is None:

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from images.engine import Engine
-from images.errors import EngineError, GateError, UsageError, disk_guard
+from images.errors import GateError, UsageError, disk_guard
 from images.inside.errors import ArtifactError
 from images.inside.records import Manifest, read_manifest
 from images.inside.smoke import check_files
@@ -23,8 +23,7 @@ def run(engine: Engine, image: str, out: Path) -> Manifest:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already", "name a folder that does not exist yet, or an empty one")
-    if engine.image(image) is None:
-        raise EngineError(f"there is no image {image}", "build it, or name one with --image")
+    engine.require_image(image)
     fresh = out.with_name(f"{out.name}.new")
     try:
         with disk_guard(out.parent):

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ def listing(folder: Path) -> dict[str, int]:
 def read_json(file: Path, path: str) -> Any:
     """The content of a JSON file, whose path in the model is given for messages.
 
-    Raises `ModelError` when it is none, or a configuration that is no JSON object.
+    Raises `ModelError` when it is none, a configuration that is no JSON object, or cannot be read.
     """
-    data = file.read_bytes()
+    with _readable(path):
+        data = file.read_bytes()
     if data.startswith(LFS_POINTER):
         raise _lfs(path)
     try:
@@ -39,7 +41,7 @@ def read_json(file: Path, path: str) -> Any:
 
 
 def check(folder: Path, paths: Iterable[str]) -> None:
-    """Raise `ModelError` for a file that is a Git LFS pointer, or safetensors that are not whole."""
+    """Raise `ModelError` for a file that is a Git LFS pointer or cannot be read, or safetensors that are not whole."""
     for path in paths:
         _check_pointer(folder / path, path)
         if path.endswith(".safetensors"):
@@ -47,9 +49,21 @@ def check(folder: Path, paths: Iterable[str]) -> None:
 
 
 def _check_pointer(file: Path, path: str) -> None:
-    with file.open("rb") as stream:
+    with _readable(path), file.open("rb") as stream:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
             raise _lfs(path)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Raise `ModelError` for what the system says against reading a file."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}",
+            "allow it, or copy it again: a link may lead to a file that was not copied along",
+        ) from error
 
 
 def _lfs(path: str) -> ModelError:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ def declared(root: Path = ROOT) -> dict[str, dict[str, Option]]:
 
 
 def helps(flags: Mapping[str, Mapping[str, Option]]) -> dict[str, str]:
-    """A line of help a flag, with the targets that take it."""
-    return {
-        name: "; ".join(f"{target}: {option.summary}" for target, option in options.items())
-        for name, options in flags.items()
-    }
+    """A line of help a flag, with the targets that take it; those that say the same of it together."""
+    return {name: "; ".join(_alike(options)) for name, options in flags.items()}
+
+
+def _alike(options: Mapping[str, Option]) -> Iterator[str]:
+    for summary in dict.fromkeys(option.summary for option in options.values()):
+        yield f"{', '.join(target for target, option in options.items() if option.summary == summary)}: {summary}"
 
 
 def added(flags: Mapping[str, Mapping[str, Option]]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,7 @@ class Sketch:
     Attributes:
         config: the content of config.json; empty for a model that is one GGUF file.
         weights: bytes of the weights that a build would take; 0 where a source does not say.
+        limits: what other files say that the most tokens of an input are, whether it is a number or not.
 
     """
 
@@ -50,6 +51,7 @@ class Sketch:
     task: str
     config: Mapping[str, Any]
     weights: int
+    limits: Sequence[Any] = ()
 
 
 class Query(NamedTuple):
@@ -106,14 +108,14 @@ def sketch(text: str, criteria: Criteria, *, cache: Path, report: Report = silen
     """What a model is, from its configuration alone: a hub's weights are not downloaded. Raises as `resolve`."""
     with disk_guard(cache):
         found = _find(Query(text, functools.partial(selection.glance, criteria=criteria), cache, report))
-        paths = found.selection.paths
-        config = files.read_json(found.folder / paths[0], paths[0]) if paths else {}
+        known = {path: files.read_json(found.folder / path, path) for path in found.selection.paths}
     return Sketch(
         id=found.id,
         source=found.source,
         revision=found.revision,
         task=found.selection.task,
-        config=config,
+        config=known.get(selection.CONFIG, {}),
+        limits=[known[path].get(field) for path, field in selection.LIMITS.items() if path in known],
         weights=found.selection.weights,
     )
 

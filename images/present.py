@@ -184,6 +184,7 @@ def pushed(done: "Done") -> str:
     exact = f"{push.reference.rpartition(':')[0]}@{push.digest}"
     lines = [
         push.reference,
+        f"  image     {done.image}",
         f"  digest    {push.digest}",
         f"  layers    {layers.sent} sent, {layers.there} there already",
         f"  attached  {', '.join(push.attached)}",
@@ -210,13 +211,19 @@ def known(found: "Known") -> str:
             f"  gate      {own.get('gate', 'none: this image was never verified')}"
             + (f": {figures}" if figures else ""),
             *(f"  {line}" for line in map(_attachment, found.attached)),
-            f"  signed    {found.signatures} signatures; `invoke verify` checks them",
+            f"  signed    {_signed(found.signatures)}",
         ]
     )
 
 
+def _signed(signatures: int) -> str:
+    if not signatures:
+        return "no"
+    return f"{signatures} time{'s' if signatures > 1 else ''}; `invoke verify` checks it"
+
+
 def _attachment(each: "Attachment") -> str:
-    return f"{each.kind:<10} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
+    return f"{each.kind:<9} {each.digest}{', in a signed envelope' if each.signed else ', not signed'}"
 
 
 def verified(found: "Verified") -> str:

@@ -62,11 +62,13 @@ class Done:
     """A push that ended well.
 
     Attributes:
+        image: what was pushed, by its name or id on this machine.
         pushed: what is recorded of it.
         file: the record that it was written to; None for an image that was not built here.
 
     """
 
+    image: str
     pushed: Pushed
     file: Path | None
     layers: Layers = field(default_factory=Layers)
@@ -104,9 +106,8 @@ def run(order: Order, machine: Engine, config: Config, progress: Progress, dist:
         attached=attached,
         key=order.key.public.id if order.key else "",
     )
-    return Done(
-        pushed=pushed, file=record.write(dist, record.with_push(known, pushed)) if known else None, layers=layers
-    )
+    file = record.write(dist, record.with_push(known, pushed)) if known else None
+    return Done(image=order.image, pushed=pushed, file=file, layers=layers)
 
 
 def labels(of: dict[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from images.spec import Mode, Place, TargetSpec
 BITS = re.compile(r"\d+")
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 """Where configurations say how many tokens a model takes."""
+NO_LIMIT = 1 << 31
+"""What tokenizers without a limit write is far above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Facts:
         kind: its `model_type`.
         parameters: how many, by the bytes of its weights; 0 where their number format is not known.
         weights: bytes of them; 0 where the source does not say.
-        tokens: the most that it takes by its configuration; 0 where that does not say.
+        tokens: the most that it takes by its files; 0 where they do not say.
 
     """
 
@@ -165,8 +167,15 @@ def facts(sketch: Sketch) -> Facts:
         kind=str(config.get("model_type", "")),
         parameters=8 * sketch.weights // bits if (bits := _bits(config)) else 0,
         weights=sketch.weights,
-        tokens=next((value for key in POSITIONS if isinstance(value := config.get(key), int)), 0),
+        tokens=_tokens(sketch),
     )
+
+
+def _tokens(sketch: Sketch) -> int:
+    """The least of what the configuration, the tokenizer's and sentence-transformers' say, as the export has it."""
+    positions = next((value for key in POSITIONS if isinstance(value := sketch.config.get(key), int)), 0)
+    stated = [positions, *(limit for limit in sketch.limits if isinstance(limit, int))]
+    return min((limit for limit in stated if 0 < limit < NO_LIMIT), default=0)
 
 
 def _bits(config: Mapping[str, Any]) -> int:

@@ -13,6 +13,8 @@ KEPT = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.codes", "*.bpe", "*
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm", "*.codes", "*.tiktoken")
 SETTINGS = "tokenizer_config.json"
+LIMITS = {SETTINGS: "model_max_length", "sentence_bert_config.json": "max_seq_length"}
+"""Files beside the configuration that say how many tokens a model takes, and the field that does."""
 TEKKEN = "tekken.json"
 IN_PYTHON = frozenset(
     f"{name}Tokenizer"
@@ -95,9 +97,9 @@ Select = Callable[[Mapping[str, int], Read], Selection]
 
 
 def glance(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selection:
-    """What `select` chooses, less all but the configuration, enough to know the model by. Raises as it does."""
+    """What `select` chooses, less all but configuration and limits, enough to know the model by. Raises as it does."""
     chosen = select(names, read, criteria=criteria)
-    return chosen._replace(paths=[path for path in chosen.paths if path == CONFIG])
+    return chosen._replace(paths=[path for path in (CONFIG, *LIMITS) if path in chosen.paths])
 
 
 def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selection:

@@ -1,13 +1,19 @@
 """What the commands share: errors as one readable line and an exit code, options that several have."""
 
 import functools
+import inspect
 import json
+import math
+import os
+import select
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from invoke.exceptions import Exit
+from invoke.tasks import task
 
 from images import spec
 from images.config import ROOT
@@ -17,7 +23,51 @@ if TYPE_CHECKING:
     from images.remote import Remote
 
 DIST = ROOT / "dist"
+UNREAD = 128 + signal.SIGPIPE
+"""Exit code of what printed to nobody, as shells have it."""
 P = ParamSpec("P")
+NUMBERS = {int: "whole number", float: "number"}
+
+
+def command(**about: Any) -> Callable[[Callable[..., None]], Any]:
+    """Invoke's `task` for a command: numbers that are none are errors of ours, and flags have long names only.
+
+    Invoke's own short ones go to whichever flag comes first: `-n` would be the namespace of one command and the name of
+    another, and a target that declares a flag of its own would change the meaning of others'.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        return task(auto_shortflags=False, **about)(_numbers(function))
+
+    return decorate
+
+
+def _numbers(function: Callable[..., None]) -> Callable[..., None]:
+    """Take numbers as texts: Invoke's own conversion ends in a traceback."""
+    signature = inspect.signature(function)
+    given = signature.parameters.values()
+    kinds = {each.name: type(each.default) for each in given if type(each.default) in {int, float}}
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        function(*args, **{name: _number(name, value, kinds.get(name, str)) for name, value in kwargs.items()})
+
+    texts = [each.replace(default=str(each.default)) if each.name in kinds else each for each in given]
+    wrapped.__signature__ = signature.replace(parameters=texts)  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _number(name: str, value: Any, kind: type[Any]) -> Any:
+    if not isinstance(value, str) or kind is str:
+        return value
+    try:
+        number = kind(value)
+        if math.isfinite(number):
+            return number
+    except ValueError:
+        pass
+    error = UsageError(f"--{name.replace('_', '-')} {value!r} is no {NUMBERS[kind]}", "see `invoke --help COMMAND`")
+    raise Exit(f"error: {error}", error.exit_code)
 
 
 def readable(function: Callable[P, None]) -> Callable[P, None]:
@@ -32,8 +82,23 @@ def readable(function: Callable[P, None]) -> Callable[P, None]:
             raise Exit(f"error: {error}", error.exit_code) from error
         except KeyboardInterrupt:
             raise Exit("interrupted: what was half-made is removed", INTERRUPTED) from None
+        except BrokenPipeError:
+            if _is_read():
+                raise
+            raise SystemExit(UNREAD) from None
 
     return wrapped
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what is printed; `head` stops when it has enough, which is no error to tell."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # errors are always told
+    if not output.poll(0):
+        return True
+    # Python flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return False
 
 
 def target_of(name: str) -> str:

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from images import config, flags
 from images import manifests as deployment
 from images import service as services
 from images.commands import common
-from images.commands.common import image_of, readable, remote_of, target_of
+from images.commands.common import command, image_of, readable, remote_of, target_of
 from images.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 NO_WISHES = services.Wishes()
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
         "target": "the newest image of this target that was pushed from here",
@@ -61,7 +60,7 @@ def manifests(
     print(f"{folder}: kubectl apply --server-side -k {folder}")
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:..., as `invoke push` printed it",
         "target": "the newest image of this target that was pushed from here",
@@ -97,7 +96,7 @@ def deploy(
     print(f"{service.name} serves at {service.address}.{namespace}")
 
 
-@task(
+@command(
     help={"name": "of the service, as `invoke deploy` printed it", "context": "of the kubeconfig", "namespace": "its"}
 )
 @readable

@@ -6,16 +6,15 @@ from types import MappingProxyType
 from typing import Any
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from images import config, flags, spec
 from images.commands import common
-from images.commands.common import as_json, image_of, readable, target_of
+from images.commands.common import as_json, command, image_of, readable, target_of
 
 TARGETS_FLAGS = flags.declared()
 
 
-@task(help={"json": "print JSON"})
+@command(help={"json": "print JSON"})
 @readable
 def targets(_context: Context, json: bool = False) -> None:
     """List the targets: tasks, quantisation modes, platforms."""
@@ -40,7 +39,7 @@ def _target_json(target: spec.TargetSpec) -> dict[str, Any]:
     }
 
 
-@task(
+@command(
     help={
         "model": "as for build",
         "for": "where it is to run, such as server-cpu, server-gpu or phone; anywhere when left out",
@@ -77,7 +76,7 @@ def recommend(
     print(as_json(advised) if json else present.advice(advised))
 
 
-@task(
+@command(
     help={
         "target": "which target; see `invoke targets`",
         "model": "org/name@revision, a folder, pypi:name==version or example:name; the first example when left out",
@@ -160,7 +159,7 @@ def _requests(target: str, extra: Mapping[str, str | bool]) -> dict[str, bytes]:
     return suite.named(spec.load(target).options, extra)
 
 
-@task(
+@command(
     help={
         "target": "the newest image of this target",
         "image": "an image by name",

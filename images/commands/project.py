@@ -5,16 +5,15 @@ import sys
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from images import config, spec
 from images.commands import common
-from images.commands.common import as_json, readable
+from images.commands.common import as_json, command, readable
 from images.config import ROOT
 from images.errors import UsageError
 
 
-@task(help={"check": "only say what would be done; exit code 1 if anything"})
+@command(help={"check": "only say what would be done; exit code 1 if anything"})
 @readable
 def setup(_context: Context, check: bool = False) -> None:
     """Make this machine able to build: a container engine, the base images."""
@@ -29,7 +28,7 @@ def setup(_context: Context, check: bool = False) -> None:
         raise Exit(code=1)
 
 
-@task(
+@command(
     help={"target": "which target; all when left out", "check": "write nothing; exit code 1 when a Dockerfile is stale"}
 )
 @readable
@@ -50,7 +49,7 @@ def render(_context: Context, target: str = "", check: bool = False) -> None:
             print(f"rendered {file.relative_to(ROOT)}")
 
 
-@task(help={"target": "whose requirements; with nothing, every target's and the project's own"})
+@command(help={"target": "whose requirements; with nothing, every target's and the project's own"})
 @readable
 def lock(_context: Context, target: str = "") -> None:
     """Regenerate the hash-locked requirements from the .in files."""
@@ -74,7 +73,7 @@ def lock(_context: Context, target: str = "") -> None:
         resolver.lock(ROOT / "pyproject.toml", ROOT / "requirements.lock", python=python, report=print)
 
 
-@task(help={"all": "also images, wheels, models, bases and the engine that setup started"})
+@command(help={"all": "also images, wheels, models, bases and the engine that setup started"})
 @readable
 def clean(_context: Context, all: bool = False) -> None:  # noqa: A002 - the flag's name
     """Remove what builds left: logs, build folders, unnamed images, the build cache; with --all everything of ours."""
@@ -83,16 +82,16 @@ def clean(_context: Context, all: bool = False) -> None:  # noqa: A002 - the fla
     cleaner.run(config.load(), common.DIST, everything=all, say=print)
 
 
-@task
+@command()
 @readable
 def check(context: Context) -> None:
     """Ruff, mypy, rendered Dockerfiles and locks up to date, unit tests."""
-    for command in ("ruff check .", "ruff format --check .", "mypy", "invoke render --check"):
-        _python(context, command)
+    for checker in ("ruff check .", "ruff format --check .", "mypy", "invoke render --check"):
+        _python(context, checker)
     _python(context, "pytest tests/host tests/inside tests/targets tests/every_target -q")
 
 
-@task(
+@command(
     help={
         "all": "also the slow ones",
         "cluster": "a context of the kubeconfig: deploy to that cluster, into a namespace of its own, and nothing else",
@@ -117,7 +116,7 @@ def test(
     _python(context, f"pytest tests/containers -v --durations=15{slow}")
 
 
-@task(
+@command(
     help={
         "task": "feature-extraction (the default) or text-generation",
         "model": "as for build; the task's example when left out",

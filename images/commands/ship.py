@@ -3,15 +3,14 @@
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from images import config
 from images.commands import common
-from images.commands.common import as_json, image_of, readable, remote_of
+from images.commands.common import as_json, command, image_of, readable, remote_of
 from images.errors import UsageError
 
 
-@task(
+@command(
     help={
         "target": "the newest image of this target",
         "image": "an image by name",
@@ -52,7 +51,7 @@ def push(
     print(as_json(done.pushed) if json else present.pushed(done))
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
         "key": "a public key: nothing is pulled unless all holds against it",
@@ -71,7 +70,7 @@ def pull(_context: Context, image: str = "", key: str = "", plain_http: bool = F
     print(as_json(known) if json else present.known(known))
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
         "plain-http": "talk to the registry without TLS; a loopback one needs no flag",
@@ -87,7 +86,7 @@ def inspect(_context: Context, image: str = "", plain_http: bool = False, json: 
     print(as_json(known) if json else present.known(known))
 
 
-@task(
+@command(
     help={
         "image": "HOST/PATH@sha256:... or HOST/PATH:TAG",
         "key": "the public key that must have signed it",

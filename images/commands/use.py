@@ -2,14 +2,17 @@
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from images import config
-from images.commands.common import as_json, image_of, readable, weights_of
+from images.commands.common import as_json, command, image_of, readable, weights_of
 from images.errors import UsageError
 
+PORTS = range(1, 1 << 16)
+SHORTEST = 0.1
+"""Seconds of a measurement, as the image's own command has it."""
 
-@task(
+
+@command(
     help={
         "target": "the newest image of this target",
         "image": "an image by name",
@@ -27,13 +30,15 @@ def smoke(
     from images.inside import report
 
     reference, folder = image_of(target, image), weights_of(weights)
-    verdict = verify.run(engines.require(config.load()), reference, device=device, weights=folder)
+    machine = engines.require(config.load())
+    machine.require_image(reference)
+    verdict = verify.run(machine, reference, device=device, weights=folder)
     print(as_json(verdict) if json else report.table(verdict))
     if error := verify.failure(verdict):
         raise error
 
 
-@task(
+@command(
     help={
         "target": "the newest image of this target",
         "image": "an image by name",
@@ -49,19 +54,22 @@ def run(
     """Serve an image on 127.0.0.1 until Ctrl-C; one that wants a GPU gets those of this machine."""
     from images import devices, engines
 
+    if port not in PORTS:
+        raise UsageError(f"--port {port} is none", f"write a number from {PORTS.start} to {PORTS.stop - 1}")
     reference, folder = image_of(target, image), weights_of(weights)
     machine = engines.require(config.load())
+    machine.require_image(reference)
     told = devices.flags(machine, reference, device=device, weights=folder)
     print(f"serving {reference} on http://127.0.0.1:{port} (docs at /docs); Ctrl-C stops it", flush=True)
     if code := machine.foreground(reference, port, told):
         raise Exit(f"error: the server ended with exit code {code}", code)
 
 
-@task(
+@command(
     help={
         "target": "the newest image of this target",
         "image": "an image by name",
-        "seconds": "per measurement",
+        "seconds": "per measurement (default 3)",
         "lengths": "tokens of inputs, such as 16,128; the image's own choice when left out",
         "clients": "how many ask at once, such as 1,8; the image's own choice when left out",
         "device": "such as cpu or cuda, where the image can run on several",
@@ -84,9 +92,12 @@ def bench(
     """Measure an image: latency, throughput, CPU time, memory."""
     from images import devices, engines
 
+    if seconds < SHORTEST:
+        raise UsageError(f"--seconds {seconds:g} is too short", f"write a number from {SHORTEST}")
     asked = [*_numbers("lengths", lengths), *_numbers("clients", clients), *(["--json"] if json else [])]
     reference, folder = image_of(target, image), weights_of(weights)
     machine = engines.require(config.load())
+    machine.require_image(reference)
     told = devices.flags(machine, reference, device=device, weights=folder)
     done = machine.run(reference, "bench", f"--seconds={seconds}", *asked, flags=told)
     print(done.stdout, end="")

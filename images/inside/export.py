@@ -19,12 +19,20 @@ import msgspec
 
 from images.inside import compare, modality, original
 from images.inside.contract import Export, Exported, Exporting
-from images.inside.records import MANIFEST, REFERENCE, ExportJob, FileDigest, Manifest, Source, SourceJob, write_json
+from images.inside.records import (
+    KV_TOKENS,
+    MANIFEST,
+    REFERENCE,
+    ExportJob,
+    FileDigest,
+    Manifest,
+    Source,
+    SourceJob,
+    write_json,
+)
 from images.inside.vision import decoding
 
 MIB = 2**20
-KV_TOKENS = 4096
-"""Tokens of sequences under way that a model that generates must have room for; its context, if that is shorter."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

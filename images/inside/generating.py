@@ -20,11 +20,17 @@ from images.inside.loaded import LoadedEngine, LoadedGenerator
 from images.inside.logs import log
 from images.inside.metrics import GeneratingMetrics
 from images.inside.prompts import Prompts
-from images.inside.records import GenerationFacts
+from images.inside.records import KV_TOKENS, GenerationFacts
 from images.inside.service import Service, note
+from images.inside.threads import memory_limit
 from images.inside.web import ApiError
 
 T = TypeVar("T")
+COPIES = 2
+"""How often a runtime may hold a token's keys and values: one that concatenates has the past and the present of a step.
+
+One that attends in place was seen to hold them once: the rest is for what a step needs besides.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,7 @@ class Generating:
 
     def _drive(self, model: LoadedGenerator) -> None:
         generator, settings = model.runner, self._settings
-        kv_tokens = settings.max_kv_tokens or generator.slots * generator.context
+        kv_tokens = settings.max_kv_tokens or self._held(generator.slots * generator.context)
         self._room = generator.slots + settings.max_queue_answers
         self._loop = loop = GenerationLoop(
             generator,
@@ -139,6 +145,16 @@ class Generating:
         )
         self._metrics.watch(loop, generator.slots, kv_tokens)
         loop.start()
+
+    def _held(self, tokens: int) -> int:
+        """So many tokens of sequences under way, or fewer where this container's memory would not hold them."""
+        if not self.facts.kv_bytes:
+            return tokens
+        spare = max(0, memory_limit() - self._service.manifest.memory_bytes)
+        room = min(self.facts.context, KV_TOKENS) + spare // (COPIES * self.facts.kv_bytes)
+        if room < tokens:
+            log(logging.INFO, "memory bounds the sequences under way", tokens=room, slots_hold=tokens)
+        return min(room, tokens)
 
     def _follow(self, model: LoadedEngine) -> None:
         launch, settings = model.process.launch, self._settings
@@ -234,8 +250,9 @@ class Generating:
         """Raise a 400 `ApiError` with the numbers when prompt and answer are too long together."""
         context, answer = self._worker.context, wanted.max_tokens or 1
         if prompt + answer > context:
+            whose = "this model's context" if context >= self.facts.context else "the room for a sequence here"
             message = (
-                f"this model's context is {context} tokens; {prompt + answer} are asked for: "
+                f"{whose} is {context} tokens; {prompt + answer} are asked for: "
                 f"{prompt} of the prompt and {answer} of the answer"
             )
             raise ApiError(400, message, code="context_length_exceeded", param=wanted.param)

@@ -244,7 +244,8 @@ class OpenInference:
     @staticmethod
     def _refuse_binary(request: Request) -> None:
         if "inference-header-content-length" in request.headers:
-            raise ApiError(400, "binary tensors are not taken: send their contents as JSON in `data`")
+            why = "binary tensors are not taken: send them as JSON in `data` (tritonclient: binary_data=False)"
+            raise ApiError(400, why)
 
     def _output_names(self, chosen: Sequence[OutputChoice]) -> list[str]:
         known = list(self._model.sample)

@@ -16,6 +16,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 REFERENCE = "reference"
 """Folder in the artifact with the original model's answers: `cases.json` and `outputs.npz`."""
+KV_TOKENS = 4096
+"""Tokens of sequences under way that `Manifest.memory_bytes` has room for; the model's context, if that is shorter."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))

@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, Meta(ge=1, description="prompt tokens that are read between two tokens of the answers under way")
     ] = 256
     max_kv_tokens: Annotated[
-        int, Meta(ge=0, description="tokens of all sequences under way; 0 lets every slot fill the model's context")
+        int, Meta(ge=0, description="tokens of all sequences under way; 0 for as many as slots and memory hold")
     ] = 0
     max_queue_answers: Annotated[
         int, Meta(ge=1, description="answers that may wait for a slot; more are answered 429")

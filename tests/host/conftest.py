@@ -12,6 +12,7 @@ from invoke.program import Program
 import tasks
 from images import engines, revision
 from images.commands import common
+from images.engine import ImageFacts
 from tests import checkpoints
 from tests.host import samples
 from tests.host.invoking import Invoke
@@ -110,5 +111,6 @@ def invoke(
 def machine(monkeypatch: pytest.MonkeyPatch) -> samples.FakeEngine:
     """The engine that commands find, which remembers what it is asked."""
     fake = samples.engine()
+    fake.store.update(dict.fromkeys(("a:b", "x:y"), ImageFacts(id="sha256:1", size=1, layers=(), labels={})))
     monkeypatch.setattr(engines, "require", lambda _: fake)
     return fake

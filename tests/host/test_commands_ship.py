@@ -58,13 +58,14 @@ def test_every_option_of_a_push_reaches_it(
     def run(order: push.Order, on: object, *_: object) -> push.Done:
         assert on is machine
         asked.append(order)
-        return push.Done(pushed=done, file=None)
+        return push.Done(image="a:b", pushed=done, file=None)
 
     monkeypatch.setattr(push, "run", run)
     flags = ("--image", "a:1", "--registry", "reg.example/m", "--tag", "2", "--unverified", "--plain-http")
     code, out, _ = invoke("push", *flags)
     assert asked == [push.Order(image="a:1", to=remote.parse("reg.example/m:2"), unverified=True, plain_http=True)]
     assert code == 0
+    assert "  image     a:b\n" in out
     assert "reg.example/m@sha256:1" in out
     assert "UNVERIFIED" in out
 
@@ -105,5 +106,5 @@ def test_what_a_registry_knows_is_printed(
     monkeypatch.setattr(trust, command, lambda *_, **__: known)
     out = invoke(command, "--image", "reg.example/m:1")[1]
     assert "gate      passed: cosine 0.99" in out
-    assert "sbom       sha256:3, not signed" in out
+    assert "sbom      sha256:3, not signed" in out
     assert json.loads(invoke(command, "--image", "reg.example/m:1", "--json")[1])["digest"] == "sha256:1"

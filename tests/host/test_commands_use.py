@@ -26,6 +26,33 @@ def test_a_target_of_which_nothing_was_built_says_how_to_build_it(command: str, 
     assert (code, err.splitlines()[0]) == (2, f"error: no image of {TARGET} was built here")
 
 
+@pytest.mark.parametrize("command", ["smoke", "run", "bench"])
+def test_an_image_that_is_not_here_is_not_looked_for_elsewhere(
+    command: str, invoke: Invoke, machine: samples.FakeEngine
+) -> None:
+    code, _, err = invoke(command, "--image", "nginx")
+    assert (code, machine.asked, err.splitlines()[0]) == (5, [], "error: there is no image nginx")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("run", "--port", "http"),
+        ("run", "--port", "0"),
+        ("run", "--port", "65536"),
+        ("bench", "--seconds", "long"),
+        ("bench", "--seconds", "nan"),
+        ("bench", "--seconds", "0"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_is_none_is_a_usage_error(
+    wrong: tuple[str, str, str], invoke: Invoke, machine: samples.FakeEngine
+) -> None:
+    code, _, err = invoke(*wrong, "--image", "a:b")
+    assert (code, machine.asked, err.startswith(f"error: {wrong[1]} ")) == (2, [], True)
+
+
 def test_a_smoke_test_prints_its_table(invoke: Invoke, machine: samples.FakeEngine) -> None:
     code, out, _ = invoke("smoke", "--image", "a:b")
     assert (code, out.splitlines()[-1]) == (0, "  PASS (exit code 0)")

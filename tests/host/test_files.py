@@ -24,3 +24,11 @@ def test_truncated_safetensors_are_refused_by_name(folder: Path, cache: Path, si
 def test_a_git_lfs_pointer_is_recognised(folder: Path, cache: Path, file: str) -> None:
     (folder / file).write_text(POINTER)
     assert f"{file} is a Git LFS pointer" in refused(folder, cache)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_link_to_what_was_not_copied_along_is_recognised(folder: Path, cache: Path, file: str) -> None:
+    """As in a snapshot of a hub's cache without the blobs beside it."""
+    (folder / file).unlink()
+    (folder / file).symlink_to("../../blobs/0")
+    assert f"{file} cannot be read: No such file" in refused(folder, cache)

@@ -40,6 +40,12 @@ def test_a_sketch_is_the_configuration_and_the_bytes_of_the_weights(folder: Path
     assert found.weights == (folder / "model.safetensors").stat().st_size
 
 
+def test_a_sketch_has_the_limits_that_other_files_state(folder: Path, cache: Path) -> None:
+    write(folder, {"tokenizer_config.json": {"model_max_length": 512}})
+    write(folder, {"sentence_bert_config.json": {"max_seq_length": 256}})
+    assert model.sketch(str(folder), Criteria(), cache=cache).limits == [512, 256]
+
+
 def test_a_sketch_of_a_gguf_file_has_no_configuration(tmp_path: Path, cache: Path) -> None:
     found = model.sketch(str(write(tmp_path / "chat", {"chat.Q4.gguf": "four"})), Criteria(), cache=cache)
     assert (found.task, found.config, found.weights) == ("text-generation", {}, 4)

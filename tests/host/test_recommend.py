@@ -171,6 +171,13 @@ def test_the_models_own_limit_is_read_by_any_of_its_names(key: str) -> None:
     assert recommend.facts(sketch({key: 77})).tokens == 77
 
 
+@pytest.mark.parametrize(
+    ("limits", "tokens"), [([256], 256), ([10**30], 512), ([None, "many"], 512), ([384, 128], 128)]
+)
+def test_the_least_of_all_stated_limits_is_told(limits: list[Any], tokens: int) -> None:
+    assert recommend.facts(sketch(limits=limits)).tokens == tokens
+
+
 # Commands
 
 

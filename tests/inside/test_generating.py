@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 
+from images.inside import generating
 from images.inside.errors import ArtifactError, Exit
 from images.inside.loaded import LoadedGenerator
 from images.inside.prompts import Prompts
@@ -223,6 +224,20 @@ def test_the_budget_of_tokens_is_a_limit_of_the_context() -> None:
         answer = HTTP.post(url + CHAT, json=body())
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize(("spare", "tokens"), [(0, CONTEXT), (2000, CONTEXT + 100), (1 << 30, 4 * CONTEXT)])
+def test_memory_bounds_the_tokens_under_way(spare: int, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = texting.FACTS.__replace__(kv_bytes=10)
+    monkeypatch.setattr(generating, "memory_limit", lambda: texting.manifest().memory_bytes + spare)
+    with texting.served(facts=facts) as url:
+        assert metric(url, "modelyard_kv_tokens_limit") == tokens
+
+
+def test_what_the_operator_says_of_tokens_under_way_holds_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generating, "memory_limit", lambda: 0)
+    with texting.served(facts=texting.FACTS.__replace__(kv_bytes=10), max_kv_tokens=700) as url:
+        assert metric(url, "modelyard_kv_tokens_limit") == 700
 
 
 def test_a_long_prompt_is_read_in_parts() -> None:

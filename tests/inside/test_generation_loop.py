@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 
@@ -7,6 +8,7 @@ import pytest
 from images.inside.batching import QueueFullError
 from images.inside.contract import FloatArray
 from images.inside.errors import InputError
+from images.inside.generation import scheduler
 from images.inside.generation.answer import Piece
 from images.inside.generation.detokenize import Detokenizer
 from images.inside.generation.loop import GenerationLoop
@@ -244,6 +246,47 @@ async def test_sequences_stay_within_the_budget(generator: ChainGenerator) -> No
     loop = started(generator, LIMITS._replace(kv_tokens=50), observe=steps.append)
     await asyncio.gather(*(loop.submit(asked("x" * 10, 10)).text() for _ in range(6)))
     assert max(step.load.reserved_tokens for step in steps) == 40
+    loop.stop()
+
+
+def open_ended(text: str) -> Request:
+    """A request that does not say how long its answer may be."""
+    return dataclasses.replace(asked(text), max_tokens=None)
+
+
+async def test_answers_without_a_length_share_the_budget_until_it_is_full(
+    generator: ChainGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "EXPECTED", 4)
+    steps: list[Step] = []
+    loop = started(generator, LIMITS._replace(kv_tokens=60), observe=steps.append)
+    answers = [loop.submit(open_ended(letter * 10)) for letter in "ab"]
+    await asyncio.gather(*(answer.text() for answer in answers))
+    assert max(step.load.reserved_tokens for step in steps) == 60
+    assert max(step.batch for step in steps) == 2
+    assert [(answer.finish, answer.generated > 4) for answer in answers] == [(Finish.LENGTH, True)] * 2
+    loop.stop()
+
+
+async def test_an_answer_without_a_length_is_as_long_as_the_context_where_there_is_room(
+    generator: ChainGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "EXPECTED", 4)
+    loop = started(generator, LIMITS._replace(kv_tokens=60))
+    answer = loop.submit(open_ended("a" * 10))
+    await answer.text()
+    assert answer.generated == 50
+    loop.stop()
+
+
+async def test_an_answer_whose_length_was_asked_for_is_not_cut_by_others(
+    generator: ChainGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "EXPECTED", 4)
+    loop = started(generator, LIMITS._replace(kv_tokens=60))
+    other, answer = loop.submit(open_ended("a")), loop.submit(asked("b", 30))
+    assert await answer.text() == alone(asked("b", 30))
+    await other.text()
     loop.stop()
 
 

@@ -21,13 +21,18 @@ from images.inside.generation.request import Finish, Request
 from images.inside.generation.sampling import Picked, Sampler
 
 T = TypeVar("T")
+EXPECTED = 256
+"""Tokens of an answer whose length nobody asked for that are held free at first, and whenever they are used up.
+
+Held free for the longest that it may become, few such answers would fill the budget, and run one after the other.
+"""
 
 
 class Limits(NamedTuple):
     """How much may run and wait at once.
 
     Attributes:
-        kv_tokens: tokens of all sequences under way, each counted as long as it may become.
+        kv_tokens: tokens of all sequences under way, each counted with those that are held free for it.
         prefill_tokens: prompt tokens that are read between two tokens of the answers under way.
         queue: requests that may wait for a slot.
 
@@ -44,6 +49,7 @@ class Sequence:
     Attributes:
         answer: where its pieces go; touched on the event loop only.
         capacity: the most tokens of the answer.
+        room: how many tokens are held free for it, prompt and answer.
         cancelled: set by any thread; obeyed before the next step.
         slot: where it lives; -1 while it waits.
 
@@ -55,6 +61,7 @@ class Sequence:
         self.request, self.capacity, self.wording = request, capacity, wording
         self.eos = frozenset[int]() if request.ignore_eos else eos
         self.json = json
+        self.room = len(request.prompt) + (capacity if request.max_tokens else min(capacity, EXPECTED))
         self.sampler = Sampler(request.sampling, request.prompt, capacity, json.allows if json else None)
         self.answer: Answer
         self.cancelled, self.slot = False, -1
@@ -100,7 +107,7 @@ class Load(NamedTuple):
     Attributes:
         running: sequences.
         kv_tokens: their tokens.
-        reserved_tokens: their tokens if each becomes as long as it may.
+        reserved_tokens: their tokens, with those that are held free for them.
 
     """
 
@@ -181,7 +188,7 @@ class Scheduler:
             sequence = self.waiting.popleft()
             if not sequence.cancelled:
                 sequence.slot = heapq.heappop(self._free)
-                self._reserved += sequence.reserved
+                self._reserved += sequence.room
                 self._reading.append(sequence)
         if self.waiting and not self.live:
             raise RuntimeError("the generator could empty none of its slots")
@@ -219,7 +226,7 @@ class Scheduler:
         return gone
 
     def _fits(self, sequence: Sequence) -> bool:
-        return bool(self._free) and self._reserved + sequence.reserved <= self._limits.kv_tokens
+        return bool(self._free) and self._reserved + sequence.room <= self._limits.kv_tokens
 
     def _read(self, sequence: Sequence, most: int, step: Step) -> int:
         """Read one part of one prompt: how many tokens."""
@@ -261,6 +268,7 @@ class Scheduler:
             self._take(sequence, outcome, step)
 
     def _take(self, sequence: Sequence, logits: FloatArray, step: Step) -> None:
+        self._stretch(sequence)
         try:
             piece = sequence.take(logits)
         except Exception as error:  # noqa: BLE001  # whatever it was, it belongs to this request
@@ -275,13 +283,23 @@ class Scheduler:
         if piece.finish:
             self._end(sequence)
 
+    def _stretch(self, sequence: Sequence) -> None:
+        """Hold room free behind a sequence's next token; where there is none, its answer is as long as fits."""
+        if len(sequence.request.prompt) + sequence.generated + 1 < sequence.room or sequence.room == sequence.reserved:
+            return
+        more = min(EXPECTED, sequence.reserved - sequence.room, self._limits.kv_tokens - self._reserved)
+        sequence.room += more
+        self._reserved += more
+        if not more:
+            sequence.capacity = sequence.generated + 1
+
     def _fail(self, sequence: Sequence, error: Exception, step: Step) -> None:
         step.events.append((sequence, error))
         self._end(sequence)
 
     def _end(self, sequence: Sequence) -> None:
         (self._answering if sequence in self._answering else self._reading).remove(sequence)
-        self._reserved -= sequence.reserved
+        self._reserved -= sequence.room
         # A slot that still holds tokens would put them in front of the next prompt: it is not used again.
         with suppress(Exception):
             self._generator.release(sequence.slot)
