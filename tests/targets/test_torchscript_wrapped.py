@@ -34,6 +34,9 @@ class Values(np.ndarray[Any, Any]):
 class Bart:
     """A classifier that sums a text up where it ends, gives more than anybody reads, and takes no token types."""
 
+    def __init__(self, padding: int | None = 1) -> None:
+        self.config = types.SimpleNamespace(pad_token_id=padding)
+
     def __call__(self, input_ids: Any, attention_mask: Any) -> Mapping[str, Any]:
         assert (input_ids == END).any(axis=1).all(), "All examples must have the same number of <eos> tokens."
         answer = (input_ids * attention_mask).sum(axis=1, keepdims=True).view(Values)
@@ -73,3 +76,13 @@ def test_a_network_without_token_types_is_given_none(wrapped: Any, given: Export
 def test_the_network_is_asked_by_name_and_gives_what_is_read_of_it(wrapped: Any, given: Exporting) -> None:
     (found,) = wrapped.load(given).forward(TEXT, MASK)
     assert (found.tolist(), found.dtype) == ([[17.0]], np.float32)
+
+
+@pytest.mark.parametrize(("padding", "stated"), [(None, -1), (0, 0)])
+def test_a_network_that_states_no_padding_has_none_that_a_text_could_hold(
+    padding: int | None, stated: int, wrapped: Any, given: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Bart(padding)
+    monkeypatch.setattr(original, "transformer", lambda *_: network)
+    wrapped.load(given)
+    assert network.config.pad_token_id == stated
