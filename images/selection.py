@@ -50,9 +50,23 @@ OTHER_WEIGHTS = {
 }
 
 PACKED = frozenset(
-    ["aqlm", "auto-round", "awq", "bitsandbytes", "compressed-tensors", "eetq", "fbgemm_fp8", "gptq", "hqq", "quanto"]
+    (
+        *(
+            "aqlm",
+            "auto-round",
+            "awq",
+            "bitnet",
+            "bitsandbytes",
+            "compressed-tensors",
+            "eetq",
+            "fbgemm_fp8",
+            "fouroversix",
+        ),
+        *("fp8", "fp_quant", "gptq", "higgs", "hqq", "metal", "modelopt", "mxfp8", "nvfp4", "quanto", "quark", "sinq"),
+        *("spqr", "torchao", "vptq"),
+    )
 )
-"""What `quant_method` of config.json calls weights that transformers reads with the help of other packages."""
+"""What `quant_method` of config.json calls weights that transformers reads with other packages, or on a GPU only."""
 GGUF_TASK = "text-generation"
 """What a model is for that comes as one GGUF file."""
 

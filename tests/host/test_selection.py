@@ -34,10 +34,11 @@ def test_a_missing_config_is_refused(folder: Path, cache: Path) -> None:
     assert "no config.json" in refused(folder, cache)
 
 
-def test_weights_that_are_quantised_already_are_refused(folder: Path, cache: Path) -> None:
+@pytest.mark.parametrize("method", ["gptq", "fp8"])
+def test_weights_that_are_quantised_already_are_refused(method: str, folder: Path, cache: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    write(folder, {"config.json": {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}})
-    assert "quantised already, by gptq" in refused(folder, cache)
+    write(folder, {"config.json": {**config, "quantization_config": {"quant_method": method, "bits": 4}}})
+    assert f"quantised already, by {method}" in refused(folder, cache)
 
 
 def test_an_adapter_is_refused_as_one(folder: Path, cache: Path) -> None:
