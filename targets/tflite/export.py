@@ -35,11 +35,12 @@ def export(given: Exporting) -> Exported:
     source = sealing.read_source(given)
     _require(given, source)
     lengths = [] if source.image else shapes.wanted(str(given.job.options[LENGTHS]), source.max_length)
+    asked = _calibration(given, lengths)
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / ENTRY
         convert = export_generation.convert if source.generation else EXPORTERS[given.job.exporter]
         convert(given, source, lengths, exact)
-        made = _as_asked(exact, given, _recipes(exact, given, lengths))
+        made = _as_asked(exact, given, static.recipes(exact, asked) if asked else quantize.RECIPES[given.job.mode])
     return _measured(given, made)
 
 
@@ -51,12 +52,11 @@ def _require(given: Exporting, source: Source) -> None:
         )
 
 
-def _recipes(exact: Path, given: Exporting, lengths: Sequence[int]) -> Mapping[str, quantize.Write]:
-    """The ways to the mode: those that it always has, or those that the user's own texts show."""
-    if given.job.mode == static.MODE:
-        manifest = sealing.manifest_of(given, Exported(ENTRY))
-        return static.recipes(exact, calibration.inputs(given, manifest, lengths))
-    return quantize.RECIPES[given.job.mode]
+def _calibration(given: Exporting, lengths: Sequence[int]) -> calibration.Inputs:
+    """What the scales of activations are measured with, where the mode fixes them; empty where it does not."""
+    if given.job.mode != static.MODE:
+        return {}
+    return calibration.inputs(given, sealing.manifest_of(given, Exported(ENTRY)), lengths)
 
 
 def _as_asked(exact: Path, given: Exporting, recipes: Mapping[str, quantize.Write]) -> Exported:

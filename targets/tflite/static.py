@@ -9,6 +9,7 @@ and writes.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,14 +52,14 @@ def recipes(exact: Path, inputs: Inputs) -> dict[str, Write]:
     """The ways to the mode, the one with the most products first."""
     from ai_edge_quantizer.quantizer import Quantizer
 
-    quantizer = Quantizer(exact)
+    quantizer, asked = Quantizer(exact), _taken(exact, inputs)
     _add(quantizer, ".*")
-    ranges = quantizer.calibrate(dict(inputs), num_threads=threads.cpu_threads())
+    ranges = quantizer.calibrate(asked, num_threads=threads.cpu_threads())
     products = _products(exact)
-    ranked = cleanest(products, _noises(exact, products, inputs, ranges))
+    ranked = cleanest(products, _ratios(exact, products, asked, ranges))
     return {
-        f"{share:.0%} of the products static": partial(_write, ranges=ranges, scopes=chosen(ranked, share))
-        for share in KEPT
+        f"{kept:.0%} of the products static": partial(_write, ranges=ranges, scopes=chosen(ranked, kept))
+        for kept in KEPT
     }
 
 
@@ -72,23 +73,25 @@ def share(file: Path) -> float:
     return float(np.mean(static)) if static else 0.0
 
 
-def cleanest(products: Mapping[str, Sequence[Product]], noises: Mapping[str, float]) -> list[list[str]]:
+def cleanest(products: Mapping[str, Sequence[Product]], ratios: Mapping[str, float]) -> list[list[str]]:
     """The products from the cleanest to the noisiest, each by its scopes at all lengths.
 
     Args:
         products: by signature.
-        noises: by scope, the signal to noise ratio in dB; the worst of a product's lengths counts.
+        ratios: by scope, of signal to noise in dB; the worst of a product's lengths counts.
 
     """
     scopes: dict[int, list[str]] = {}
     for product in (each for found in products.values() for each in found):
         scopes.setdefault(product.weights, []).append(product.scope)
-    return sorted(scopes.values(), key=lambda names: -min(noises[name] for name in names))
+    return sorted(scopes.values(), key=lambda names: -min(ratios[name] for name in names))
 
 
 def chosen(ranked: Sequence[Sequence[str]], kept: float) -> list[str]:
-    """The scopes of the first products, of which this share is kept."""
-    return [scope for names in ranked[: round(kept * len(ranked))] for scope in names]
+    """The scopes of the first products, as many as make at least this share of them all."""
+    wanted = kept * sum(map(len, ranked))
+    before = accumulate(map(len, ranked), initial=0)
+    return [scope for names, sooner in zip(ranked, before, strict=False) if sooner < wanted for scope in names]
 
 
 def power(values: FloatArray, low: float, high: float) -> tuple[float, float]:
@@ -99,8 +102,22 @@ def power(values: FloatArray, low: float, high: float) -> tuple[float, float]:
     return float(np.square(values).sum()), float(np.square(rounded - values).sum())
 
 
-def _noises(exact: Path, products: Mapping[str, Sequence[Product]], inputs: Inputs, ranges: Ranges) -> dict[str, float]:
-    """By scope, the signal to noise ratio in dB of what a product reads or writes, whichever is the worse."""
+def _taken(exact: Path, inputs: Inputs) -> dict[str, list[dict[str, Any]]]:
+    """Of each input what its signature takes, in the numbers that it takes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(exact))
+    types = {signature: interpreter.get_signature_runner(signature).get_input_details() for signature in inputs}
+    return {
+        signature: [
+            {name: row[name].astype(known["dtype"]) for name, known in types[signature].items()} for row in rows
+        ]
+        for signature, rows in inputs.items()
+    }
+
+
+def _ratios(exact: Path, products: Mapping[str, Sequence[Product]], inputs: Inputs, ranges: Ranges) -> dict[str, float]:
+    """By scope, the ratio of signal to noise in dB of what a product reads or writes, whichever is the worse."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(exact), num_threads=threads.cpu_threads(), experimental_preserve_all_tensors=True)
@@ -111,8 +128,8 @@ def _noises(exact: Path, products: Mapping[str, Sequence[Product]], inputs: Inpu
         for values in _run(interpreter, signature, inputs[signature][:SAMPLE], list(tensors)):
             for index, array in values.items():
                 powers[index] += power(array, *_range(ranges[tensors[index]]))
-        ratios = {index: decibels(*sums) for index, sums in powers.items()}
-        found |= {product.scope: min(ratios[product.reads[0]], ratios[product.writes[0]]) for product in own}
+        clean = {index: decibels(*sums) for index, sums in powers.items()}
+        found |= {product.scope: min(clean[product.reads[0]], clean[product.writes[0]]) for product in own}
     return found
 
 

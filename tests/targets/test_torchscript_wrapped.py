@@ -78,11 +78,9 @@ def test_the_network_is_asked_by_name_and_gives_what_is_read_of_it(wrapped: Any,
     assert (found.tolist(), found.dtype) == ([[17.0]], np.float32)
 
 
-@pytest.mark.parametrize(("padding", "stated"), [(None, -1), (0, 0)])
-def test_a_network_that_states_no_padding_has_none_that_a_text_could_hold(
-    padding: int | None, stated: int, wrapped: Any, given: Exporting, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stated", "taken"), [(1, 1), (None, -1)])
+def test_a_network_that_states_no_padding_has_a_token_for_it_that_no_text_has(
+    stated: int | None, taken: int, wrapped: Any, given: Exporting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = Bart(padding)
-    monkeypatch.setattr(original, "transformer", lambda *_: network)
-    wrapped.load(given)
-    assert network.config.pad_token_id == stated
+    monkeypatch.setattr(original, "transformer", lambda *_: Bart(stated))
+    assert wrapped.load(given).whole.config.pad_token_id == taken
