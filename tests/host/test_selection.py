@@ -191,3 +191,9 @@ def test_labels_that_are_not_numbered_from_0_are_refused(names: dict[str, str], 
 def test_labels_count_for_a_classifier_alone(folder: Path, cache: Path) -> None:
     write(folder, {"config.json": {"architectures": ["BertForMaskedLM"], "id2label": {"1": "no"}}})
     assert resolve(folder, cache).task == "fill-mask"
+
+
+def test_what_a_model_is_given_counts_before_how_its_weights_are_kept(folder: Path, cache: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    write(folder, {"config.json": {"architectures": ["ViTModel"], "num_channels": 3}})
+    assert "(ViTModel) is given pictures" in refused(folder, cache)
