@@ -19,19 +19,9 @@ TEKKEN = "tekken.json"
 IN_PYTHON = frozenset(
     f"{name}Tokenizer"
     for name in (
-        *(
-            "Bartpho",
-            "BertGeneration",
-            "BertJapanese",
-            "Bertweet",
-            "BioGpt",
-            "BlenderbotSmall",
-            "ByT5",
-            "CTRL",
-            "Canine",
-        ),
-        *("CpmAnt", "Esm", "Flaubert", "GPTNeoXJapanese", "GPTSw3", "Perceiver", "Phobert", "ProphetNet", "RoCBert"),
-        *("Tapas", "XLM"),
+        *("Bartpho", "BertGeneration", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall", "ByT5", "CTRL"),
+        *("Canine", "CpmAnt", "Esm", "Flaubert", "GPTNeoXJapanese", "GPTSw3", "Perceiver", "Phobert", "ProphetNet"),
+        *("RoCBert", "Tapas", "XLM"),
     )
 )
 """Classes of tokenizers that transformers 4 and 5 make no file of."""
@@ -52,9 +42,13 @@ OTHER_WEIGHTS = {
 }
 
 PACKED = frozenset(
-    ["aqlm", "auto-round", "awq", "bitsandbytes", "compressed-tensors", "eetq", "fbgemm_fp8", "gptq", "hqq", "quanto"]
+    (
+        *("aqlm", "auto-round", "awq", "bitnet", "bitsandbytes", "compressed-tensors", "eetq", "fbgemm_fp8", "fp8"),
+        *("fouroversix", "fp_quant", "gptq", "higgs", "hqq", "metal", "modelopt", "mxfp8", "nvfp4", "quanto", "quark"),
+        *("sinq", "spqr", "torchao", "vptq"),
+    )
 )
-"""What `quant_method` of config.json calls weights that transformers reads with the help of other packages."""
+"""What `quant_method` of config.json calls weights that transformers reads with other packages, or on a GPU only."""
 GGUF_TASK = "text-generation"
 """What a model is for that comes as one GGUF file."""
 
@@ -118,12 +112,12 @@ def select(names: Mapping[str, int], read: Read, *, criteria: Criteria) -> Selec
     if CONFIG not in names:
         raise forms.without_config(names, read)
     config = read(CONFIG)
-    folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
-    weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
-    small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
     _require_loadable(config)
     task = _task(config, embeds, criteria)
     _require_labels(config, task)
+    folders = {"", *(str(module.get("path", "")).strip("/") for module in modules)}
+    weights = [path for folder in sorted(folders) for path in _weights(folder, names, read, criteria.allow_pickle)]
+    small = [name for name in names if _parent(name) in {*folders, TEMPLATES} and _is_small(name)]
     settings = read(SETTINGS) if SETTINGS in names else {}
     code = remote_code.needed(names, config, settings, modules, task, trusted=criteria.trust_remote_code)
     _require_preparation(small, task, settings)

@@ -13,6 +13,10 @@ from targets.executorch_xnnpack import activations
 from targets.executorch_xnnpack.quantize import RECIPES
 
 TASK = "text-generation"
+UNTOLD, PLACES = ("gpt2", "gpt_bigcode"), "places"
+"""Types of networks that do not tell their attention where its tokens are; and by what word they tell it here."""
+POSITIONS = 5
+"""Which argument of Optimum's attention they are: behind the module, queries, keys, values and the mask."""
 SLIDING = "sliding_attention"
 """What a configuration calls a layer with a window."""
 
@@ -27,6 +31,7 @@ def export(given: Exporting) -> Any:
 
     source = msgspec.json.decode((given.work / "source.json").read_bytes(), type=Source)
     recipe = RECIPES[given.job.mode]
+    _take_places()
     discover_tasks()
     register_task(TASK)(_last_only(task_registry[TASK]))
     return main_export(
@@ -60,6 +65,8 @@ def _last_only(load: Callable[..., Any]) -> Callable[..., Any]:
         _settle_positions(network)
         activations.write_out(network)
         network.__class__ = _of_last(type(network))
+        if network.config.model_type in UNTOLD:
+            network.base_model.__class__ = _telling(type(network.base_model))
         exportable.metadata |= {
             "input_names": "input_ids,cache_position",
             "output_names": "logits",
@@ -77,6 +84,32 @@ def _of_last(kind: Any) -> Any:
         return kind.forward(network, *args, **{**kwargs, "logits_to_keep": 1})
 
     return type(kind.__name__, (kind,), {"forward": functools.wraps(kind.forward)(forward)})
+
+
+def _telling(kind: Any) -> Any:
+    """A kind of network whose attention is told where its tokens are, beside what it is told."""
+
+    def forward(network: Any, *args: Any, **kwargs: Any) -> Any:
+        return kind.forward(network, *args, **kwargs, **{PLACES: kwargs["cache_position"][None]})
+
+    return type(kind.__name__, (kind,), {"forward": functools.wraps(kind.forward)(forward)})
+
+
+def _take_places() -> None:
+    """Let Optimum's attention take places from a network that tells them so, in place of positions."""
+    from optimum.executorch.attentions import custom_sdpa
+
+    custom_sdpa.custom_sdpa_with_start_pos_forward = taking(custom_sdpa.custom_sdpa_with_start_pos_forward)
+
+
+def taking(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """Optimum's attention, by places where it is given no positions."""
+
+    def attention(*given: Any, places: Any = None, **kwargs: Any) -> Any:
+        before, positions, behind = given[:POSITIONS], given[POSITIONS], given[POSITIONS + 1 :]
+        return attend(*before, places if positions is None else positions, *behind, **kwargs)
+
+    return attention
 
 
 def _tell_windows(network: Any) -> None:

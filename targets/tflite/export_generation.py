@@ -17,6 +17,9 @@ from images.inside.contract import Exporting
 from images.inside.records import Source
 from targets.tflite import cached, tensorflow_stand_in
 
+LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of layers that keep keys and values."""
+
 
 def convert(given: Exporting, source: Source, lengths: Sequence[int], out: Path) -> None:
     """Write the exact file, whose cache has room for the longest of the lengths."""
@@ -26,6 +29,7 @@ def convert(given: Exporting, source: Source, lengths: Sequence[int], out: Path)
 
     config = transformers.AutoConfig.from_pretrained(given.model, trust_remote_code=given.source.trust_remote_code)
     _require_attention(transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None), given)
+    _require_layers(config, given)
     _require_positions(config, given)
     _count_heads(type(config))
     del litert_torch
@@ -53,6 +57,16 @@ def _require_attention(network: Any, given: Exporting) -> None:
             f"{given.job.exporter} cannot export {given.source.model.id}: the attention of {network.__name__} "
             "is its own and takes no cache that goes in and out of a file",
             "take another target, such as onnx-cpu",
+        )
+
+
+def _require_layers(config: Any, given: Exporting) -> None:
+    """End the step for layers that keep something else than keys and values: there is no room for it in the cache."""
+    if others := sorted({*(getattr(config, "layer_types", None) or ())} - LAYERS):
+        original.refuse(
+            f"{given.job.exporter} cannot export {given.source.model.id} with layers of {', '.join(others)}: "
+            "they keep a state of their own",
+            "take another target, such as cpu-server",
         )
 
 

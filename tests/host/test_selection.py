@@ -34,10 +34,11 @@ def test_a_missing_config_is_refused(folder: Path, cache: Path) -> None:
     assert "no config.json" in refused(folder, cache)
 
 
-def test_weights_that_are_quantised_already_are_refused(folder: Path, cache: Path) -> None:
+@pytest.mark.parametrize("method", ["gptq", "fp8"])
+def test_weights_that_are_quantised_already_are_refused(method: str, folder: Path, cache: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    write(folder, {"config.json": {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}})
-    assert "quantised already, by gptq" in refused(folder, cache)
+    write(folder, {"config.json": {**config, "quantization_config": {"quant_method": method, "bits": 4}}})
+    assert f"quantised already, by {method}" in refused(folder, cache)
 
 
 def test_an_adapter_is_refused_as_one(folder: Path, cache: Path) -> None:
@@ -190,3 +191,9 @@ def test_labels_that_are_not_numbered_from_0_are_refused(names: dict[str, str], 
 def test_labels_count_for_a_classifier_alone(folder: Path, cache: Path) -> None:
     write(folder, {"config.json": {"architectures": ["BertForMaskedLM"], "id2label": {"1": "no"}}})
     assert resolve(folder, cache).task == "fill-mask"
+
+
+def test_what_a_model_is_given_counts_before_how_its_weights_are_kept(folder: Path, cache: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    write(folder, {"config.json": {"architectures": ["ViTModel"], "num_channels": 3}})
+    assert "(ViTModel) is given pictures" in refused(folder, cache)

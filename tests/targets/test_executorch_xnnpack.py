@@ -266,6 +266,26 @@ class Layers:
         return ids, logits_to_keep
 
 
+class Base:
+    """The inner network of one that does not tell its attention where its tokens are."""
+
+    def forward(self, ids: str, **told: Any) -> Any:
+        """What goes on to its attention."""
+        return ids, told
+
+
+def test_a_network_tells_its_attention_where_its_tokens_are() -> None:
+    told = export_generation._telling(Base)().forward("a", cache_position=np.array([3, 4]))[1]
+    assert told["places"].tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(("positions", "taken"), [("positions", "positions"), (None, "places")])
+def test_attention_takes_places_where_it_is_given_no_positions(positions: str | None, taken: str) -> None:
+    attention = export_generation.taking(lambda *given, **_: given)
+    given = attention("module", "query", "key", "value", "mask", positions, "scaling", places="places")
+    assert given == ("module", "query", "key", "value", "mask", taken, "scaling")
+
+
 @pytest.mark.parametrize(
     ("kinds", "said"), [(["sliding_attention"] * 2, True), (["full_attention"] * 2, False), ([], None)]
 )

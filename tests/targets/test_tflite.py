@@ -139,3 +139,14 @@ def test_positions_that_change_with_the_length_are_refused_by_name(capsys: pytes
 @pytest.mark.parametrize("rotary", [None, {"rope_type": "yarn"}, {"full_attention": {}, "sliding_attention": {}}])
 def test_positions_that_stay_are_exported(rotary: Any) -> None:
     export_generation._require_positions(types.SimpleNamespace(rope_parameters=rotary), GIVEN)
+
+
+def test_layers_with_a_state_of_their_own_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        export_generation._require_layers(types.SimpleNamespace(layer_types=["conv", "full_attention"]), GIVEN)
+    assert "acme/tiny with layers of conv: they keep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kinds", [None, ["sliding_attention", "full_attention"]])
+def test_layers_of_attention_are_exported(kinds: list[str] | None) -> None:
+    export_generation._require_layers(types.SimpleNamespace(layer_types=kinds), GIVEN)
