@@ -7,6 +7,7 @@ Runs in the builder.
 
 import argparse
 import json
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,8 @@ from images.inside.text import TOKENIZER, Tokenizer
 from images.inside.vision import recording as recording_of_pictures
 
 T = TypeVar("T")
-UNKNOWN = "Transformers does not recognize this architecture"
-"""Of what transformers says of a model that is newer than itself."""
+UNKNOWN = re.compile(r"model type `([^`]*)` but Transformers does not recognize this architecture")
+"""In what transformers says of a model that is newer than itself."""
 SAME = 1e-3
 """Outputs this close are the same for the question whether padding changes them."""
 PIPELINE: Mapping[str, dict[str, Any]] = {
@@ -144,9 +145,9 @@ def _loaded(job: SourceJob, load: Callable[[], T]) -> T:
         return load()
     except Exception as error:  # noqa: BLE001 - of a damaged file, libraries raise anything
         traceback.print_exc()  # for the log
-        if UNKNOWN in str(error):
+        if unknown := UNKNOWN.search(str(error)):
             original.refuse(
-                f"this exporter's transformers {newer.installed()} does not know the architecture of {job.model.id}",
+                f"this exporter's transformers {newer.installed()} does not know {unknown[1]}, which {job.model.id} is",
                 "try another --exporter or target: those that export least have the newest transformers",
             )
         original.refuse(

@@ -175,7 +175,7 @@ def test_requests_beyond_the_queue_are_turned_away(client: openai.OpenAI, decode
 def test_a_mode_that_is_refused_would_not_pass_the_gate(
     mode: str, yard: Yard, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spec, "load", lambda name: _with_refused(_load(name), mode))
+    monkeypatch.setattr(spec, "load", lambda name, *where: _with_refused(_load(name, *where), mode))
     with pytest.raises(GateError):
         yard.build("et-refused", str(short), target=TARGET, mode=mode, max_length=512)
     assert yard.engine.image(yard.tag("et-refused")) is None
@@ -185,7 +185,9 @@ _load = spec.load
 
 
 def _with_refused(target: TargetSpec, name: str) -> TargetSpec:
-    """The target with a mode that it refuses, held to what its default is held to."""
+    """The target with a mode that it refuses, held to what its default is held to; others as they are."""
+    if target.name != TARGET:
+        return target
     default = target.modes_for("text-generation")[0]
     planted = msgspec.structs.replace(default, name=name, least={})
     return msgspec.structs.replace(target, modes=(*target.modes, planted), refused={})

@@ -106,9 +106,12 @@ def test_an_architecture_that_is_newer_than_transformers_is_told_with_the_versio
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load() -> None:
-        raise ValueError(f"The checkpoint has model type `new` but {reference.UNKNOWN}. This could be because")
+        raise ValueError(
+            "The checkpoint you are trying to load has model type `new` but Transformers does not recognize this "
+            "architecture. This could be because"
+        )
 
     monkeypatch.setattr("images.inside.newer.installed", lambda: "4.57.6")
     with pytest.raises(SystemExit):
         reference._loaded(JOB, load)
-    assert told(capsys) == "this exporter's transformers 4.57.6 does not know the architecture of acme/tiny"
+    assert told(capsys) == "this exporter's transformers 4.57.6 does not know new, which acme/tiny is"
