@@ -9,7 +9,6 @@ from typing import Any
 
 from images import spec
 from images.config import ROOT
-from images.errors import UsageError
 from images.spec import Option
 
 KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -18,13 +17,9 @@ KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 def declared(root: Path = ROOT) -> dict[str, dict[str, Option]]:
     """Every flag by name, as each target that has it declares it. A target whose facts are wrong has none."""
     found: dict[str, dict[str, Option]] = {}
-    for target in spec.names(root):
-        try:
-            options = spec.load(target, root).options
-        except UsageError:
-            continue
-        for name, option in options.items():
-            found.setdefault(name, {})[target] = option
+    for target in spec.readable(root):
+        for name, option in target.options.items():
+            found.setdefault(name, {})[target.name] = option
     return found
 
 

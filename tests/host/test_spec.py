@@ -75,6 +75,19 @@ def test_a_task_has_the_modes_that_name_it_the_default_first(tmp_path: Path) -> 
     assert [mode.name for mode in loaded.modes_for("question-answering")] == ["int8"]
 
 
+def test_a_task_is_told_with_the_targets_that_have_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "other_cpu")
+    (task, *_) = spec.load("some-cpu", tmp_path).tasks
+    assert spec.by_task(tmp_path)[task] == ["other-cpu", "some-cpu"]
+
+
+def test_a_target_whose_facts_are_wrong_stops_no_other(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "broken", facts="[")
+    assert [target.name for target in spec.readable(tmp_path)] == ["some-cpu"]
+
+
 def test_exporters_are_those_of_the_modes_each_once(tmp_path: Path) -> None:
     assert spec.load("some-cpu", write(tmp_path)).exporters == ("one", "two")
 
